@@ -1,0 +1,10 @@
+//! What the examples share: plots, measures of what a clip sounds like, and what they show in a terminal.
+
+// Every example compiles this module for itself and uses its own part of it.
+#![allow(dead_code, unused_imports)]
+
+mod canvas;
+pub mod measure;
+pub mod plot;
+mod spectrogram;
+pub mod terminal;

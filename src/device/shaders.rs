@@ -1,0 +1,44 @@
+//! The crate's WGSL sources, compiled into the binary. A new shader is one line in a list below.
+
+macro_rules! table {
+    ($folder:literal: $($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../shaders/", $folder, $name, ".wgsl")))),*]
+    };
+}
+
+/// `shaders/*.wgsl`
+const SHADERS: &[(&str, &str)] = table! { "":
+    "activation"
+    "constant"
+    "conv1d"
+    "conv1d_grad_weight"
+    "sum"
+};
+
+/// `shaders/shared/*.wgsl`, for `#import`
+const SHARED: &[(&str, &str)] = table! { "shared/":
+    "activation"
+    "channels"
+    "grid"
+    "philox"
+    "step"
+};
+
+/// The source of a shader in `shaders/`.
+pub(crate) fn source(name: &str) -> Option<&'static str> {
+    find(SHADERS, name)
+}
+
+/// The source of a shared piece in `shaders/shared/`.
+pub(crate) fn shared(name: &str) -> Option<&'static str> {
+    find(SHARED, name)
+}
+
+/// The names of all shaders in `shaders/`.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SHADERS.iter().map(|(name, _)| *name)
+}
+
+fn find(table: &[(&'static str, &'static str)], name: &str) -> Option<&'static str> {
+    table.iter().find(|(other, _)| *other == name).map(|(_, source)| *source)
+}

@@ -1,0 +1,508 @@
+//! The GPU executor: plans once, then a step is one command encoder and one submit.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::ring::Ring;
+use super::wrong_length;
+use crate::device::{Gpu, Kernel, KernelKey, PARAMETER_BYTES};
+use crate::error::{Error, Result};
+use crate::exec::Metrics;
+use crate::graph::{
+    Binding, Dispatch, Extent, GpuPlan, Kind, Operand, Program, Purpose, Role, Shape, State, StepArgs, TensorId,
+};
+
+/// A persistent vector.
+#[derive(Debug, Clone)]
+pub(crate) struct Vector {
+    pub buffer: wgpu::Buffer,
+    pub elements: usize,
+}
+
+/// Persistent memory of programs on a GPU.
+#[derive(Debug)]
+pub(crate) struct GpuStates {
+    gpu: Arc<Gpu>,
+    vectors: Mutex<HashMap<State, Vector>>,
+}
+
+const STORAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+impl GpuStates {
+    pub fn new(gpu: Arc<Gpu>) -> Self {
+        Self { gpu, vectors: Mutex::default() }
+    }
+
+    pub fn get(&self, state: State) -> Option<Vector> {
+        self.vectors.lock().unwrap_or_else(PoisonError::into_inner).get(&state).cloned()
+    }
+
+    fn get_or_create(&self, state: State, elements: usize) -> Result<Vector> {
+        let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(vector) = vectors.get(&state) {
+            if vector.elements != elements {
+                return Err(wrong_length(state, vector.elements, elements));
+            }
+            return Ok(vector.clone());
+        }
+        let vector = Vector { buffer: self.gpu.buffer(state.name(), elements as u64 * 4, STORAGE)?, elements };
+        vectors.insert(state, vector.clone());
+        Ok(vector)
+    }
+
+    pub fn write(&self, state: State, values: &[f32]) -> Result<()> {
+        let vector = self.get_or_create(state, values.len())?;
+        self.gpu.write(&vector.buffer, 0, bytemuck::cast_slice(values))
+    }
+
+    pub fn read(&self, state: State) -> Result<Vec<f32>> {
+        match self.get(state) {
+            Some(vector) => {
+                let bytes = self.gpu.read(&vector.buffer, 0, vector.elements as u64 * 4)?;
+                Ok(bytemuck::pod_collect_to_vec(&bytes))
+            }
+            None => Ok(vec![]),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Planned {
+    kernel: Arc<Kernel>,
+    group: wgpu::BindGroup,
+    grid: [u32; 2],
+}
+
+/// An input on its way: its dense rows are laid out here, and copied to the device by the next step.
+#[derive(Debug)]
+struct Pending {
+    allocation: usize,
+    /// Where it lies in the upload buffer.
+    upload_offset: u64,
+    words: Vec<u32>,
+    /// Words to send; 0 when nothing changed.
+    dirty: usize,
+}
+
+/// Runs a program on a GPU.
+#[derive(Debug)]
+pub struct GpuExecutor {
+    gpu: Arc<Gpu>,
+    program: Arc<Program>,
+    buffers: Vec<wgpu::Buffer>,
+    shapes: Vec<Shape>,
+    planned: Vec<Planned>,
+    variants: Vec<String>,
+    step_buffer: wgpu::Buffer,
+    params_buffer: wgpu::Buffer,
+    /// All dispatches' parameters, 64 words each.
+    params: Pending,
+    inputs: HashMap<TensorId, Pending>,
+    ring: Ring,
+    poison: Option<wgpu::Buffer>,
+}
+
+const PARAMETER_WORDS: usize = PARAMETER_BYTES as usize / 4;
+/// The step's numbers come first in the upload buffer.
+const STEP_BYTES: u64 = StepArgs::WORDS as u64 * 4;
+
+impl GpuExecutor {
+    pub(crate) fn new(gpu: &Arc<Gpu>, program: &Arc<Program>, states: &GpuStates) -> Result<Self> {
+        let shapes = program.shapes(program.extent())?;
+        let mut buffers = Vec::with_capacity(program.allocations.len());
+        for allocation in &program.allocations {
+            let bytes = allocation.elements as u64 * 4;
+            check_binding(gpu, &allocation.label, bytes)?;
+            buffers.push(match allocation.purpose {
+                Purpose::State(state) => states.get_or_create(state, allocation.elements)?.buffer,
+                _ => gpu.buffer(&allocation.label, bytes, STORAGE)?,
+            });
+        }
+        let (dispatches, variants) = dispatches(gpu, program, &shapes)?;
+        let scratch = scratch_buffers(gpu, &dispatches)?;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params_buffer = gpu.buffer("parameters", dispatches.len() as u64 * PARAMETER_BYTES, usage)?;
+        let step_buffer = gpu.buffer("step", STEP_BYTES, STORAGE)?;
+
+        let mut upload_bytes = PARAMETER_BYTES;
+        let mut place = |allocation: usize, words: usize| {
+            let pending = Pending { allocation, upload_offset: upload_bytes, words: vec![0; words], dirty: 0 };
+            upload_bytes += (words as u64 * 4).next_multiple_of(PARAMETER_BYTES);
+            pending
+        };
+        let params = place(usize::MAX, dispatches.len() * PARAMETER_WORDS);
+        let mut inputs = HashMap::new();
+        for (index, tensor) in program.tensors.iter().enumerate() {
+            let id = TensorId(index as u32);
+            if let (Role::Input { .. }, Some(placement)) = (tensor.role, program.placement(id)) {
+                let elements = program.allocations[placement.allocation].elements;
+                inputs.insert(id, place(placement.allocation, elements));
+            }
+        }
+        let ring = Ring::new(gpu, upload_bytes, program.metrics.len())?;
+
+        let keys: HashSet<&KernelKey> = dispatches.iter().map(|d| &d.kernel).collect();
+        keys.into_par_iter().try_for_each(|key| gpu.kernel(key).map(drop))?;
+        let mut executor = Self {
+            gpu: Arc::clone(gpu),
+            program: Arc::clone(program),
+            buffers,
+            shapes,
+            planned: vec![],
+            variants,
+            step_buffer,
+            params_buffer,
+            params,
+            inputs,
+            ring,
+            poison: None,
+        };
+        for (index, dispatch) in dispatches.iter().enumerate() {
+            let planned = executor.bind(index, dispatch, &scratch)?;
+            executor.planned.push(planned);
+        }
+        executor.set_params(&dispatches);
+        Ok(executor)
+    }
+
+    fn bind(&self, index: usize, dispatch: &Dispatch, scratch: &[wgpu::Buffer]) -> Result<Planned> {
+        let kernel = self.gpu.kernel(&dispatch.kernel)?;
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &self.params_buffer,
+                offset: index as u64 * PARAMETER_BYTES,
+                size: wgpu::BufferSize::new(PARAMETER_BYTES),
+            }),
+        }];
+        for (position, &binding) in dispatch.bindings.iter().enumerate() {
+            let (buffer, offset, bytes) = match binding {
+                Binding::Scratch { index, .. } => (&scratch[index], 0, scratch[index].size()),
+                Binding::Step => (&self.step_buffer, 0, self.step_buffer.size()),
+                Binding::Tensor(tensor) => self.range(tensor, tensor)?,
+                Binding::Span(first, last) => self.range(first, last)?,
+            };
+            check_binding(&self.gpu, &kernel.label, bytes)?;
+            entries.push(wgpu::BindGroupEntry {
+                binding: position as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset,
+                    size: wgpu::BufferSize::new(bytes),
+                }),
+            });
+        }
+        let descriptor =
+            wgpu::BindGroupDescriptor { label: Some(&kernel.label), layout: &kernel.layout, entries: &entries };
+        let group = self.gpu.scoped(&kernel.label, || self.gpu.device().create_bind_group(&descriptor))?;
+        Ok(Planned { group, grid: self.grid(dispatch.workgroups)?, kernel })
+    }
+
+    /// The bytes that a binding of the tensors from `first` to `last` covers.
+    fn range(&self, first: TensorId, last: TensorId) -> Result<(&wgpu::Buffer, u64, u64)> {
+        let missing = |t| Error::Graph(format!("{} has no memory", self.program.name(t)));
+        let start = self.program.placement(first).ok_or_else(|| missing(first))?;
+        let end = self.program.placement(last).ok_or_else(|| missing(last))?;
+        let buffer = &self.buffers[start.allocation];
+        if is_slice_of_flat(&self.program, first) {
+            let from = start.offset as u64 * 4;
+            let to = (end.offset + self.program.shape(last).padded_len()) as u64 * 4;
+            return Ok((buffer, from, (to - from).next_multiple_of(PARAMETER_BYTES)));
+        }
+        Ok((buffer, 0, buffer.size()))
+    }
+
+    fn grid(&self, workgroups: u64) -> Result<[u32; 2]> {
+        let limit = u64::from(self.gpu.capabilities().max_workgroups);
+        let lines = workgroups.div_ceil(limit).max(1);
+        if lines > limit {
+            return Err(Error::TooLarge {
+                what: "a dispatch (workgroups)".into(),
+                bytes: workgroups,
+                limit: limit * limit,
+                hint: "use a smaller batch or a shorter sequence".into(),
+            });
+        }
+        Ok([workgroups.div_ceil(lines) as u32, if workgroups == 0 { 0 } else { lines as u32 }])
+    }
+
+    fn set_params(&mut self, dispatches: &[Dispatch]) {
+        for (words, dispatch) in self.params.words.chunks_exact_mut(PARAMETER_WORDS).zip(dispatches) {
+            words[..dispatch.params.len()].copy_from_slice(&dispatch.params);
+        }
+        self.params.dirty = self.params.words.len();
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// The kernel variants chosen, one line a dispatch that had a choice.
+    pub fn variants(&self) -> &[String] {
+        &self.variants
+    }
+
+    /// Dispatches of a step.
+    pub fn dispatches(&self) -> usize {
+        self.planned.len()
+    }
+
+    /// The current size of a tensor.
+    pub fn shape(&self, tensor: TensorId) -> Shape {
+        self.shapes[tensor.index()]
+    }
+
+    /// Sets the extent of the following steps; allocates and compiles nothing.
+    ///
+    /// # Errors
+    /// As [`Program::shapes`].
+    pub fn resize(&mut self, extent: Extent) -> Result<()> {
+        let shapes = self.program.shapes(extent)?;
+        let (dispatches, _) = dispatches(&self.gpu, &self.program, &shapes)?;
+        for (planned, dispatch) in self.planned.iter().zip(&dispatches) {
+            if planned.kernel.label != dispatch.kernel.to_string() {
+                return Err(Error::Graph(format!(
+                    "{} became {} at another extent: kernels must follow from the planned shapes",
+                    planned.kernel.label, dispatch.kernel
+                )));
+            }
+        }
+        for (index, dispatch) in dispatches.iter().enumerate() {
+            self.planned[index].grid = self.grid(dispatch.workgroups)?;
+        }
+        self.shapes = shapes;
+        self.set_params(&dispatches);
+        Ok(())
+    }
+
+    /// Sets a real input for the next step, dense.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if it is no input or the length is not that of its current shape.
+    pub fn write(&mut self, tensor: TensorId, values: &[f32]) -> Result<()> {
+        let shape = self.shape(tensor);
+        let words = self.pending(tensor, values.len(), Kind::Real)?;
+        for (row, values) in values.chunks_exact(shape.channels).enumerate() {
+            words[row * shape.stride()..][..shape.channels].copy_from_slice(bytemuck::cast_slice(values));
+        }
+        Ok(())
+    }
+
+    /// Sets an input of ids for the next step.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_ids(&mut self, tensor: TensorId, values: &[u32]) -> Result<()> {
+        self.pending(tensor, values.len(), Kind::Ids)?[..values.len()].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn pending(&mut self, tensor: TensorId, len: usize, kind: Kind) -> Result<&mut [u32]> {
+        let shape = self.shape(tensor);
+        let name = self.program.name(tensor);
+        if shape.len() != len || shape.kind != kind {
+            return Err(Error::Graph(format!("{name} is {shape}, {len} values of {kind:?} don't fit")));
+        }
+        let pending =
+            self.inputs.get_mut(&tensor).ok_or_else(|| Error::Graph(format!("{name} is no input of the program")))?;
+        pending.dirty = shape.padded_len();
+        Ok(&mut pending.words)
+    }
+
+    /// The buffer of an input or output, for an application's own commands. Rows are `Shape::stride` elements apart.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if its memory is reused during a step.
+    pub fn buffer(&self, tensor: TensorId) -> Result<&wgpu::Buffer> {
+        match self.program.placement(tensor) {
+            Some(place) if !self.program.allocations[place.allocation].is_pool() => Ok(&self.buffers[place.allocation]),
+            _ => Err(Error::Graph(format!(
+                "{} is not kept: name it as an output of the program",
+                self.program.name(tensor)
+            ))),
+        }
+    }
+
+    /// Submits one step; waits only if the device is several steps behind.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`], [`Error::Device`].
+    pub fn run(&mut self, step: &StepArgs) -> Result<()> {
+        let mut encoder =
+            self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
+        self.record(step, &mut encoder)?;
+        let submission = self.gpu.scoped("step", || self.gpu.queue().submit([encoder.finish()]))?;
+        self.submitted(step, submission);
+        Ok(())
+    }
+
+    /// Records one step into an application's own encoder. The application submits it and tells
+    /// [`submitted`](Self::submitted).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn record(&mut self, step: &StepArgs, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        let words = step.words();
+        let (params, inputs) = (&self.params, &self.inputs);
+        let (upload, readback) = self.ring.begin(|view| {
+            view.slice(..STEP_BYTES as usize).copy_from_slice(bytemuck::cast_slice(&words));
+            for pending in inputs.values().chain([params]).filter(|p| p.dirty > 0) {
+                let start = pending.upload_offset as usize;
+                let bytes = bytemuck::cast_slice(&pending.words[..pending.dirty]);
+                view.slice(start..start + bytes.len()).copy_from_slice(bytes);
+            }
+        })?;
+        encoder.copy_buffer_to_buffer(&upload, 0, &self.step_buffer, 0, STEP_BYTES);
+        for pending in self.inputs.values_mut().chain([&mut self.params]).filter(|p| p.dirty > 0) {
+            let target = self.buffers.get(pending.allocation).unwrap_or(&self.params_buffer);
+            encoder.copy_buffer_to_buffer(&upload, pending.upload_offset, target, 0, pending.dirty as u64 * 4);
+            pending.dirty = 0;
+        }
+        self.record_poison(encoder);
+        {
+            let mut pass = encoder
+                .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None });
+            for planned in &self.planned {
+                pass.set_pipeline(&planned.kernel.pipeline);
+                pass.set_bind_group(0, &planned.group, &[]);
+                pass.dispatch_workgroups(planned.grid[0], planned.grid[1], 1);
+            }
+        }
+        for (position, &metric) in self.program.metrics.iter().enumerate() {
+            let place = self.program.placement(metric);
+            let place = place.ok_or_else(|| Error::Graph(format!("{} has no memory", self.program.name(metric))))?;
+            let (buffer, offset) = (&self.buffers[place.allocation], place.offset as u64 * 4);
+            encoder.copy_buffer_to_buffer(buffer, offset, &readback, position as u64 * 4, 4);
+        }
+        Ok(())
+    }
+
+    /// Tells that the step recorded last was submitted.
+    pub fn submitted(&mut self, step: &StepArgs, submission: wgpu::SubmissionIndex) {
+        self.ring.submitted(step.step, submission);
+    }
+
+    /// The metrics that came back since the last call, oldest first. Does not wait.
+    ///
+    /// # Errors
+    /// What the device gives.
+    pub fn metrics(&mut self) -> Result<Vec<Metrics>> {
+        self.ring.arrived(false)
+    }
+
+    /// Waits for all steps; gives the metrics that came back.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`].
+    pub fn wait(&mut self) -> Result<Vec<Metrics>> {
+        self.ring.arrived(true)
+    }
+
+    /// Reads an output, metric, input or state, dense; waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if its memory is reused during a step; what the device gives.
+    pub fn read(&self, tensor: TensorId) -> Result<Vec<f32>> {
+        let buffer = self.buffer(tensor)?;
+        let shape = self.shape(tensor);
+        let Some(place) = self.program.placement(tensor) else { return Ok(vec![]) };
+        let elements = shape.rows().saturating_sub(1) * place.stride + shape.channels;
+        let bytes = self.gpu.read(buffer, place.offset as u64 * 4, elements as u64 * 4)?;
+        let padded: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        Ok(padded.chunks(place.stride).flat_map(|row| row[..shape.channels].iter().copied()).collect())
+    }
+
+    /// Fills everything that operators are to write with NaN before each step, so that what they miss shows.
+    pub fn set_poison(&mut self, poison: bool) {
+        self.poison = None;
+        if poison {
+            let largest = self.buffers.iter().map(wgpu::Buffer::size).max().unwrap_or(256);
+            self.poison = self.gpu.buffer("poison", largest, STORAGE).ok();
+            if let Some(buffer) = &self.poison {
+                let written = self.gpu.write(buffer, 0, &vec![0xff; largest as usize]);
+                log::debug!("poison: {written:?}");
+            }
+        }
+    }
+
+    fn record_poison(&self, encoder: &mut wgpu::CommandEncoder) {
+        let Some(poison) = &self.poison else { return };
+        for (allocation, buffer) in self.program.allocations.iter().zip(&self.buffers) {
+            if matches!(allocation.purpose, Purpose::Pool | Purpose::Output | Purpose::State(State::Grads)) {
+                encoder.copy_buffer_to_buffer(poison, 0, buffer, 0, buffer.size());
+            }
+        }
+    }
+}
+
+/// Whether a tensor is a part of a flat vector, bound on its own.
+fn is_slice_of_flat(program: &Program, tensor: TensorId) -> bool {
+    matches!(program.tensors[tensor.index()].role, Role::Param(_) | Role::Grad(_))
+}
+
+fn check_binding(gpu: &Gpu, what: &str, bytes: u64) -> Result<()> {
+    let limit = gpu.capabilities().max_binding_bytes;
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: format!("binding of {what} on {}", gpu.name()),
+        bytes,
+        limit,
+        hint: "use a smaller batch, a shorter sequence or fewer channels".into(),
+    })
+}
+
+/// All dispatches of a step, and what is to say of the variants chosen.
+fn dispatches(gpu: &Gpu, program: &Program, shapes: &[Shape]) -> Result<(Vec<Dispatch>, Vec<String>)> {
+    let mut all = Vec::new();
+    let mut variants = Vec::new();
+    let operand = |&tensor: &TensorId| {
+        let place =
+            program.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", program.name(tensor))))?;
+        let offset = if is_slice_of_flat(program, tensor) { 0 } else { place.offset };
+        Ok(Operand {
+            binding: Binding::Tensor(tensor),
+            shape: shapes[tensor.index()],
+            planned: program.shape(tensor),
+            stride: place.stride,
+            offset,
+            needed: program.needed[tensor.index()],
+        })
+    };
+    for step in program.steps.iter().filter(|step| !step.elided) {
+        let inputs: Vec<Operand> = step.node.inputs.iter().map(operand).collect::<Result<_>>()?;
+        let outputs: Vec<Operand> = step.node.outputs.iter().map(operand).collect::<Result<_>>()?;
+        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities: gpu.capabilities() };
+        for dispatch in step.node.op.gpu(&plan)? {
+            if let Some(variant) = &dispatch.variant {
+                variants.push(format!("{:?}: {variant}", step.node.op));
+            }
+            all.push(dispatch);
+        }
+    }
+    Ok((all, variants))
+}
+
+/// One buffer for each scratch index, as large as the largest operator needs: operators run one after the other.
+fn scratch_buffers(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Vec<wgpu::Buffer>> {
+    let mut sizes: Vec<usize> = Vec::new();
+    for binding in dispatches.iter().flat_map(|d| &d.bindings) {
+        if let Binding::Scratch { index, elements } = *binding {
+            if sizes.len() <= index {
+                sizes.resize(index + 1, 0);
+            }
+            sizes[index] = sizes[index].max(elements);
+        }
+    }
+    sizes.iter().map(|&elements| gpu.buffer("scratch", elements as u64 * 4, STORAGE)).collect()
+}

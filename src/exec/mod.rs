@@ -1,0 +1,224 @@
+//! The two executors of a [`Program`]. They know what an operator is and what a device is, never a particular operator.
+
+mod cpu;
+mod gpu;
+mod ring;
+
+use std::sync::{Arc, PoisonError};
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::graph::{Extent, Program, Shape, State, StepArgs, TensorId};
+
+pub(crate) use cpu::CpuStates;
+pub use cpu::{CpuExecutor, Element};
+pub use gpu::GpuExecutor;
+pub(crate) use gpu::GpuStates;
+
+/// The metrics of one step, in the order in which the program names them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// The step.
+    pub step: u64,
+    /// The values.
+    pub values: Vec<f32>,
+}
+
+/// Persistent memory that programs share: parameters, gradients, the optimizer's state. Clones share it too.
+#[derive(Debug, Clone)]
+pub struct Store {
+    device: Device,
+    memory: Memory,
+}
+
+#[derive(Debug, Clone)]
+enum Memory {
+    Cpu(CpuStates<f32>),
+    Gpu(Arc<GpuStates>),
+}
+
+impl Store {
+    /// Empty memory on a device; programs add to it what they need, all zero.
+    pub fn new(device: &Device) -> Self {
+        let memory = match device {
+            Device::Cpu => Memory::Cpu(CpuStates::default()),
+            Device::Gpu(gpu) => Memory::Gpu(Arc::new(GpuStates::new(Arc::clone(gpu)))),
+        };
+        Self { device: device.clone(), memory }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Overwrites a vector, padding included.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if it is there with another length; what the device gives.
+    pub fn write(&self, state: State, values: &[f32]) -> Result<()> {
+        match &self.memory {
+            Memory::Cpu(states) => {
+                let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
+                let vector = states.entry(state).or_default();
+                if !vector.is_empty() && vector.len() != values.len() {
+                    return Err(wrong_length(state, vector.len(), values.len()));
+                }
+                *vector = values.to_vec();
+                Ok(())
+            }
+            Memory::Gpu(states) => states.write(state, values),
+        }
+    }
+
+    /// Reads a vector, padding included; waits for the device. Empty if no program has asked for it.
+    ///
+    /// # Errors
+    /// What the device gives.
+    pub fn read(&self, state: State) -> Result<Vec<f32>> {
+        match &self.memory {
+            Memory::Cpu(states) => {
+                Ok(states.lock().unwrap_or_else(PoisonError::into_inner).get(&state).cloned().unwrap_or_default())
+            }
+            Memory::Gpu(states) => states.read(state),
+        }
+    }
+
+    /// The GPU's buffer of a vector, for an application's own commands. Nothing on the CPU or if there is none yet.
+    pub fn buffer(&self, state: State) -> Option<wgpu::Buffer> {
+        match &self.memory {
+            Memory::Cpu(_) => None,
+            Memory::Gpu(states) => states.get(state).map(|vector| vector.buffer),
+        }
+    }
+}
+
+fn wrong_length(state: State, there: usize, given: usize) -> Error {
+    Error::Graph(format!("{} has {there} elements, not {given}: another model?", state.name()))
+}
+
+/// Runs a program, on the GPU or on the CPU.
+#[derive(Debug)]
+pub enum Executor {
+    /// On the CPU.
+    Cpu(Box<CpuExecutor<f32>>),
+    /// On a GPU.
+    Gpu(Box<GpuExecutor>),
+}
+
+impl Executor {
+    /// Plans a program on the store's device. All memory is allocated and all kernels are compiled here.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::Shader`] and what else the device gives.
+    pub fn new(program: &Arc<Program>, store: &Store) -> Result<Self> {
+        Ok(match (&store.device, &store.memory) {
+            (Device::Gpu(gpu), Memory::Gpu(states)) => Self::Gpu(Box::new(GpuExecutor::new(gpu, program, states)?)),
+            (_, Memory::Cpu(states)) => {
+                Self::Cpu(Box::new(CpuExecutor::with_states(Arc::clone(program), Arc::clone(states))?))
+            }
+            (Device::Cpu, Memory::Gpu(_)) => return Err(Error::Graph("a store of another device".into())),
+        })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        match self {
+            Self::Cpu(cpu) => cpu.program(),
+            Self::Gpu(gpu) => gpu.program(),
+        }
+    }
+
+    /// The current size of a tensor.
+    pub fn shape(&self, tensor: TensorId) -> Shape {
+        match self {
+            Self::Cpu(cpu) => cpu.shape(tensor),
+            Self::Gpu(gpu) => gpu.shape(tensor),
+        }
+    }
+
+    /// Sets the extent of the following steps; allocates and compiles nothing.
+    ///
+    /// # Errors
+    /// As [`Program::shapes`].
+    pub fn resize(&mut self, extent: Extent) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => cpu.resize(extent),
+            Self::Gpu(gpu) => gpu.resize(extent),
+        }
+    }
+
+    /// Sets a real input for the next step, dense `[batch, time, channels]`.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if it is no input or the length is not that of its current shape.
+    pub fn write(&mut self, tensor: TensorId, values: &[f32]) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => cpu.write(tensor, values),
+            Self::Gpu(gpu) => gpu.write(tensor, values),
+        }
+    }
+
+    /// Sets an input of ids for the next step, `[batch, time]`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_ids(&mut self, tensor: TensorId, values: &[u32]) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => cpu.write_ids(tensor, values),
+            Self::Gpu(gpu) => gpu.write_ids(tensor, values),
+        }
+    }
+
+    /// Runs one step. On a GPU: submits it; waits only if the device is several steps behind.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`] and what else the device gives.
+    pub fn run(&mut self, step: &StepArgs) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => cpu.run(step),
+            Self::Gpu(gpu) => gpu.run(step),
+        }
+    }
+
+    /// The metrics that came back since the last call, oldest first. Does not wait.
+    ///
+    /// # Errors
+    /// What the device gives.
+    pub fn metrics(&mut self) -> Result<Vec<Metrics>> {
+        match self {
+            Self::Cpu(cpu) => Ok(cpu.metrics()),
+            Self::Gpu(gpu) => gpu.metrics(),
+        }
+    }
+
+    /// Waits for all steps; the metrics that come back are then complete.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`] and what else the device gives.
+    pub fn wait(&mut self) -> Result<Vec<Metrics>> {
+        match self {
+            Self::Cpu(cpu) => Ok(cpu.metrics()),
+            Self::Gpu(gpu) => gpu.wait(),
+        }
+    }
+
+    /// Reads an output of the last step, dense; waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the tensor is not kept; what the device gives.
+    pub fn read(&mut self, tensor: TensorId) -> Result<Vec<f32>> {
+        match self {
+            Self::Cpu(cpu) => cpu.read(tensor),
+            Self::Gpu(gpu) => gpu.read(tensor),
+        }
+    }
+
+    /// Fills everything that operators are to write with NaN before each step, so that what they miss shows.
+    pub fn set_poison(&mut self, poison: bool) {
+        match self {
+            Self::Cpu(cpu) => cpu.set_poison(poison),
+            Self::Gpu(gpu) => gpu.set_poison(poison),
+        }
+    }
+}

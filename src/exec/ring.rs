@@ -1,0 +1,146 @@
+//! A ring of staging buffers between host and device, so that a step neither allocates nor waits.
+//!
+//! Each slot has a buffer to send the step's inputs and one that brings its metrics back. A slot is used again once its
+//! step has finished; the host waits only when the device is a whole ring behind.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::device::Gpu;
+use crate::error::{Error, Result};
+use crate::exec::Metrics;
+
+/// Steps that may be under way.
+const SLOTS: usize = 4;
+
+const PENDING: u8 = 0;
+const READY: u8 = 1;
+const FAILED: u8 = 2;
+
+#[derive(Debug)]
+struct Slot {
+    upload: wgpu::Buffer,
+    readback: wgpu::Buffer,
+    upload_state: Arc<AtomicU8>,
+    readback_state: Arc<AtomicU8>,
+    /// The step under way and its submission.
+    flight: Option<(u64, wgpu::SubmissionIndex)>,
+}
+
+/// The ring.
+#[derive(Debug)]
+pub(super) struct Ring {
+    gpu: Arc<Gpu>,
+    slots: Vec<Slot>,
+    next: usize,
+    metrics: usize,
+    arrived: VecDeque<Metrics>,
+}
+
+impl Ring {
+    /// Slots that send up to `upload_bytes` and bring back `metrics` numbers.
+    pub fn new(gpu: &Arc<Gpu>, upload_bytes: u64, metrics: usize) -> Result<Self> {
+        use wgpu::BufferUsages as Usage;
+        let mut slots = Vec::with_capacity(SLOTS);
+        for _ in 0..SLOTS {
+            let slot = Slot {
+                upload: gpu.buffer("step upload", upload_bytes, Usage::MAP_WRITE | Usage::COPY_SRC)?,
+                readback: gpu.buffer("step metrics", metrics as u64 * 4, Usage::MAP_READ | Usage::COPY_DST)?,
+                upload_state: Arc::default(),
+                readback_state: Arc::default(),
+                flight: None,
+            };
+            map(&slot.upload, wgpu::MapMode::Write, &slot.upload_state);
+            slots.push(slot);
+        }
+        gpu.wait_idle("mapping the upload buffers")?;
+        Ok(Self { gpu: Arc::clone(gpu), slots, next: 0, metrics, arrived: VecDeque::new() })
+    }
+
+    /// Frees the next slot, waiting for its last step if need be, and lets `fill` write the upload.
+    /// Gives the buffers to copy from and to.
+    pub fn begin(&mut self, fill: impl FnOnce(&mut wgpu::BufferViewMut)) -> Result<(wgpu::Buffer, wgpu::Buffer)> {
+        self.land(self.next, true)?;
+        let slot = &self.slots[self.next];
+        let mut view =
+            slot.upload.get_mapped_range_mut(..).map_err(|error| self.failed("the upload buffer", &error))?;
+        fill(&mut view);
+        drop(view);
+        slot.upload.unmap();
+        slot.upload_state.store(PENDING, Ordering::Release);
+        Ok((slot.upload.clone(), slot.readback.clone()))
+    }
+
+    /// Notes that the step whose upload was just filled has been submitted.
+    pub fn submitted(&mut self, step: u64, submission: wgpu::SubmissionIndex) {
+        let slot = &mut self.slots[self.next];
+        map(&slot.upload, wgpu::MapMode::Write, &slot.upload_state);
+        slot.readback_state.store(PENDING, Ordering::Release);
+        if self.metrics > 0 {
+            map(&slot.readback, wgpu::MapMode::Read, &slot.readback_state);
+        }
+        slot.flight = Some((step, submission));
+        self.next = (self.next + 1) % SLOTS;
+    }
+
+    /// The metrics that have arrived, oldest first.
+    pub fn arrived(&mut self, wait: bool) -> Result<Vec<Metrics>> {
+        if !wait {
+            self.gpu.poll()?;
+        }
+        for age in 0..SLOTS {
+            let index = (self.next + age) % SLOTS;
+            if !self.land(index, wait)? {
+                break;
+            }
+        }
+        Ok(self.arrived.drain(..).collect())
+    }
+
+    /// Takes the metrics of a slot whose step has finished; whether it has.
+    fn land(&mut self, index: usize, wait: bool) -> Result<bool> {
+        let slot = &mut self.slots[index];
+        let Some((step, submission)) = slot.flight.clone() else { return Ok(true) };
+        let states = |slot: &Slot| {
+            let upload = slot.upload_state.load(Ordering::Acquire);
+            let readback = if self.metrics > 0 { slot.readback_state.load(Ordering::Acquire) } else { READY };
+            (upload, readback)
+        };
+        if states(slot) != (READY, READY) {
+            if wait {
+                self.gpu.wait(submission, &format!("step {step}"))?;
+            } else if !matches!(states(slot), (FAILED, _) | (_, FAILED)) {
+                return Ok(false);
+            }
+        }
+        if states(slot) != (READY, READY) {
+            return Err(self.failed("the staging buffers of a step", &"mapping was refused"));
+        }
+        slot.flight = None;
+        if self.metrics > 0 {
+            let slot = &self.slots[index];
+            let view = slot.readback.get_mapped_range(..).map_err(|error| self.failed("the metrics buffer", &error))?;
+            let values = bytemuck::pod_collect_to_vec(&view[..self.metrics * 4]);
+            drop(view);
+            slot.readback.unmap();
+            self.arrived.push_back(Metrics { step, values });
+        }
+        Ok(true)
+    }
+
+    fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> Error {
+        self.gpu.check().err().unwrap_or_else(|| Error::Device {
+            adapter: self.gpu.name().to_owned(),
+            message: format!("{what}: {error}"),
+        })
+    }
+}
+
+fn map(buffer: &wgpu::Buffer, mode: wgpu::MapMode, state: &Arc<AtomicU8>) {
+    state.store(PENDING, Ordering::Release);
+    let state = Arc::clone(state);
+    buffer.map_async(mode, .., move |result| {
+        state.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
+    });
+}

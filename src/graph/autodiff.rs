@@ -1,0 +1,161 @@
+//! Reverse-mode differentiation: gradient operators appended to the graph.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Op, Role, Shape, State, TensorId};
+use crate::ops;
+
+/// What an operator's gradient rule sees of the graph: its tensors and the gradients of its outputs.
+#[derive(Debug)]
+pub struct Gradient<'g> {
+    graph: &'g mut Graph,
+    inputs: Vec<TensorId>,
+    outputs: Vec<TensorId>,
+    gradients: &'g mut HashMap<TensorId, TensorId>,
+}
+
+impl Gradient<'_> {
+    /// An input of the operator.
+    pub fn input(&self, position: usize) -> TensorId {
+        self.inputs[position]
+    }
+
+    /// All inputs of the operator.
+    pub fn inputs(&self) -> &[TensorId] {
+        &self.inputs
+    }
+
+    /// An output of the operator.
+    pub fn output(&self, position: usize) -> TensorId {
+        self.outputs[position]
+    }
+
+    /// The size of a tensor.
+    pub fn shape(&self, tensor: TensorId) -> Shape {
+        self.graph.shape(tensor)
+    }
+
+    /// The gradient of an output; nothing if the loss does not depend on it.
+    pub fn of_output(&self, position: usize) -> Option<TensorId> {
+        self.gradients.get(&self.outputs[position]).copied()
+    }
+
+    /// Whether anybody wants the gradient of an input.
+    pub fn wanted(&self, position: usize) -> bool {
+        self.graph.tensor(self.inputs[position]).differentiable
+    }
+
+    /// Appends an operator.
+    ///
+    /// # Errors
+    /// As [`Graph::push`].
+    pub fn push(&mut self, op: impl Op + 'static, inputs: &[TensorId]) -> Result<Vec<TensorId>> {
+        self.graph.push(op, inputs)
+    }
+
+    /// Appends an operator with one output.
+    ///
+    /// # Errors
+    /// As [`Graph::push_one`].
+    pub fn push_one(&mut self, op: impl Op + 'static, inputs: &[TensorId]) -> Result<TensorId> {
+        self.graph.push_one(op, inputs)
+    }
+
+    /// Adds `gradient` to what is known of the gradient of an input.
+    ///
+    /// # Errors
+    /// As [`Graph::push`].
+    pub fn give(&mut self, position: usize, gradient: TensorId) -> Result<()> {
+        let input = self.inputs[position];
+        let sum = match self.gradients.get(&input) {
+            Some(&earlier) => ops::add(self.graph, earlier, gradient)?,
+            None => gradient,
+        };
+        self.gradients.insert(input, sum);
+        Ok(())
+    }
+}
+
+/// The gradients that [`Graph::backward`] made.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    /// All gradients of parameters as one vector, in the layout's order.
+    pub flat: TensorId,
+    of: HashMap<TensorId, TensorId>,
+}
+
+impl Gradients {
+    /// The gradient of a tensor, if the loss depends on it.
+    pub fn of(&self, tensor: TensorId) -> Option<TensorId> {
+        self.of.get(&tensor).copied()
+    }
+}
+
+impl Graph {
+    /// Appends the gradient of the scalar `loss` with respect to every parameter.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the loss is not a scalar, depends on no parameter, or an operator has no gradient.
+    pub fn backward(&mut self, loss: TensorId) -> Result<Gradients> {
+        if self.shape(loss) != Shape::scalar() {
+            return Err(Error::Graph(format!("the loss must be a scalar, got {}", self.shape(loss))));
+        }
+        if !self.tensor(loss).differentiable {
+            return Err(Error::Graph("the loss depends on no parameter".into()));
+        }
+        let seed = ops::constant(self, Shape::scalar(), 1.0)?;
+        self.backward_from(&[(loss, seed)])
+    }
+
+    /// Appends the gradient of every parameter given the gradients of some tensors, as (tensor, gradient) pairs.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if a gradient has not the shape of its tensor, or an operator has no gradient.
+    pub fn backward_from(&mut self, seeds: &[(TensorId, TensorId)]) -> Result<Gradients> {
+        for &(tensor, seed) in seeds {
+            if self.shape(tensor) != self.shape(seed) {
+                let (tensor, seed) = (self.shape(tensor), self.shape(seed));
+                return Err(Error::Graph(format!("a gradient {seed} can't be that of a tensor {tensor}")));
+            }
+        }
+        let forward = self.nodes.len();
+        let mut gradients: HashMap<TensorId, TensorId> = seeds.iter().copied().collect();
+        for index in (0..forward).rev() {
+            let node = self.nodes[index].clone();
+            let reached = node.outputs.iter().any(|t| gradients.contains_key(t));
+            if !reached || !node.outputs.iter().any(|&t| self.tensor(t).differentiable) {
+                continue;
+            }
+            let mut context =
+                Gradient { graph: self, inputs: node.inputs, outputs: node.outputs, gradients: &mut gradients };
+            node.op.gradient(&mut context)?;
+        }
+        self.place_gradients(&mut gradients)?;
+        let flat = self.state(State::Grads, self.params.flat_len());
+        Ok(Gradients { flat, of: gradients })
+    }
+
+    /// Gives each parameter's gradient its place in the flat vector.
+    fn place_gradients(&mut self, gradients: &mut HashMap<TensorId, TensorId>) -> Result<()> {
+        let owners: Vec<(usize, TensorId, Shape)> =
+            self.params.iter().enumerate().map(|(index, p)| (index, p.tensor, p.shape)).collect();
+        for (index, param, shape) in owners {
+            let gradient = match gradients.get(&param) {
+                // A gradient that others read too, or that is no operator's own output, is copied to its place.
+                Some(&gradient) if self.is_sole_owner(gradient, param, gradients) => gradient,
+                Some(&gradient) => ops::scale(self, gradient, 1.0)?,
+                None => ops::constant(self, shape, 0.0)?,
+            };
+            self.tensors[gradient.index()].role = Role::Grad(index);
+            gradients.insert(param, gradient);
+        }
+        Ok(())
+    }
+
+    fn is_sole_owner(&self, gradient: TensorId, param: TensorId, gradients: &HashMap<TensorId, TensorId>) -> bool {
+        self.tensor(gradient).role == Role::Value
+            && !self.nodes.iter().any(|node| node.inputs.contains(&gradient))
+            && !gradients.iter().any(|(&t, &g)| g == gradient && t != param)
+    }
+}

@@ -1,0 +1,233 @@
+//! The graph: operators over named tensors, in the order in which they run.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::graph::{Extent, Init, Kind, Op, ParamLayout, Shape};
+
+/// A tensor of a [`Graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TensorId(pub(crate) u32);
+
+impl TensorId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where a tensor's values come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An operator.
+    Value,
+    /// The caller, before each step. Its time is the extent's time plus `slack`.
+    Input {
+        /// Positions more (or fewer) than the extent's time.
+        slack: isize,
+    },
+    /// The flat vector of parameters; the index in the layout.
+    Param(usize),
+    /// The flat vector of gradients; the index of the parameter.
+    Grad(usize),
+    /// Persistent memory of its own, such as an optimizer's moments.
+    State(State),
+}
+
+/// Memory that outlives a step and is shared by the programs of one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// All parameters.
+    Params,
+    /// All gradients.
+    Grads,
+    /// The optimizer's first moment, or momentum.
+    FirstMoment,
+    /// The optimizer's second moment.
+    SecondMoment,
+    /// Counters: updates applied.
+    Counters,
+}
+
+impl State {
+    /// The name in checkpoints and printed programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Params => "params",
+            Self::Grads => "grads",
+            Self::FirstMoment => "first_moment",
+            Self::SecondMoment => "second_moment",
+            Self::Counters => "counters",
+        }
+    }
+}
+
+/// What is known of a tensor.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    /// The name, or empty.
+    pub name: String,
+    /// The largest size.
+    pub shape: Shape,
+    /// Where its values come from.
+    pub role: Role,
+    /// Whether a parameter lies upstream.
+    pub differentiable: bool,
+}
+
+/// An operator with its tensors.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What it does.
+    pub op: Arc<dyn Op>,
+    /// What it reads.
+    pub inputs: Vec<TensorId>,
+    /// What it writes.
+    pub outputs: Vec<TensorId>,
+}
+
+/// A model, its gradients and its optimizer under construction. Shapes are checked as operators are added.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    pub(crate) extent: Extent,
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) params: ParamLayout,
+}
+
+impl Graph {
+    /// An empty graph for steps of at most this extent.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if batch or time is 0.
+    pub fn new(extent: Extent) -> Result<Self> {
+        if extent.batch == 0 || extent.time == 0 {
+            return Err(Error::Graph(format!(
+                "a graph needs at least one sequence and one position, got batch {} and time {}",
+                extent.batch, extent.time
+            )));
+        }
+        Ok(Self { extent, tensors: vec![], nodes: vec![], params: ParamLayout::default() })
+    }
+
+    /// The largest extent.
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// The parameters declared so far.
+    pub fn params(&self) -> &ParamLayout {
+        &self.params
+    }
+
+    /// A tensor's size.
+    pub fn shape(&self, tensor: TensorId) -> Shape {
+        self.tensors[tensor.index()].shape
+    }
+
+    pub(crate) fn tensor(&self, tensor: TensorId) -> &Tensor {
+        &self.tensors[tensor.index()]
+    }
+
+    /// Real input `[batch, time + slack, channels]`.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the time would not be positive or there are no channels.
+    pub fn input(&mut self, name: &str, slack: isize, channels: usize) -> Result<TensorId> {
+        self.any_input(name, slack, channels, Kind::Real)
+    }
+
+    /// Input of class ids, `[batch, time + slack]`.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the time would not be positive.
+    pub fn input_ids(&mut self, name: &str, slack: isize) -> Result<TensorId> {
+        self.any_input(name, slack, 1, Kind::Ids)
+    }
+
+    fn any_input(&mut self, name: &str, slack: isize, channels: usize, kind: Kind) -> Result<TensorId> {
+        let shape = input_shape(self.extent, slack, channels, kind).ok_or_else(|| {
+            Error::Graph(format!(
+                "input {name}: time {} with slack {slack} and {channels} channels is empty",
+                self.extent.time
+            ))
+        })?;
+        Ok(self.new_tensor(name, shape, Role::Input { slack }, false))
+    }
+
+    /// A parameter of `shape` `[taps or blocks, channels in, channels out]`; `decay` says whether weight decay applies.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the name is taken or the shape is empty.
+    pub fn param(&mut self, name: &str, shape: Shape, init: Init, decay: bool) -> Result<TensorId> {
+        if self.params.find(name).is_some() {
+            return Err(Error::Graph(format!("there is a parameter {name} already")));
+        }
+        if shape.is_empty() || shape.kind != Kind::Real {
+            return Err(Error::Graph(format!("parameter {name} can't have the shape {shape}")));
+        }
+        let tensor = self.new_tensor(name, shape, Role::Value, true);
+        let index = self.params.push(name.into(), shape, init, decay, tensor);
+        self.tensors[tensor.index()].role = Role::Param(index);
+        Ok(tensor)
+    }
+
+    /// The persistent vector of `elements` numbers of a kind, as one tensor.
+    pub(crate) fn state(&mut self, state: State, elements: usize) -> TensorId {
+        self.new_tensor(state.name(), Shape::vector(elements), Role::State(state), false)
+    }
+
+    /// Names a tensor, for printing and for finding it in a program.
+    pub fn set_name(&mut self, tensor: TensorId, name: impl Into<String>) {
+        self.tensors[tensor.index()].name = name.into();
+    }
+
+    /// Appends an operator; gives its outputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the inputs don't fit.
+    pub fn push(&mut self, op: impl Op + 'static, inputs: &[TensorId]) -> Result<Vec<TensorId>> {
+        self.push_shared(Arc::new(op), inputs)
+    }
+
+    /// Appends an operator that is shared already; otherwise as [`push`](Self::push).
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_shared(&mut self, op: Arc<dyn Op>, inputs: &[TensorId]) -> Result<Vec<TensorId>> {
+        let shapes: Vec<Shape> = inputs.iter().map(|&t| self.shape(t)).collect();
+        let output_shapes = op.shapes(&shapes)?;
+        let differentiable = inputs.iter().any(|&t| self.tensor(t).differentiable);
+        let outputs: Vec<TensorId> =
+            output_shapes.into_iter().map(|s| self.new_tensor("", s, Role::Value, differentiable)).collect();
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        Ok(outputs)
+    }
+
+    /// Appends an operator with one output.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); [`Error::Graph`] if the operator has another number of outputs.
+    pub fn push_one(&mut self, op: impl Op + 'static, inputs: &[TensorId]) -> Result<TensorId> {
+        let name = op.name();
+        match self.push(op, inputs)?.as_slice() {
+            [output] => Ok(*output),
+            outputs => Err(Error::Graph(format!("{name} has {} outputs, not one", outputs.len()))),
+        }
+    }
+
+    /// Appends an operator that updates persistent tensors in place.
+    pub(crate) fn push_in_place(&mut self, op: impl Op + 'static, inputs: &[TensorId], updated: &[TensorId]) {
+        self.nodes.push(Node { op: Arc::new(op), inputs: inputs.to_vec(), outputs: updated.to_vec() });
+    }
+
+    fn new_tensor(&mut self, name: &str, shape: Shape, role: Role, differentiable: bool) -> TensorId {
+        self.tensors.push(Tensor { name: name.into(), shape, role, differentiable });
+        TensorId(self.tensors.len() as u32 - 1)
+    }
+}
+
+/// The size of an input at an extent; nothing if it would be empty.
+pub(crate) fn input_shape(extent: Extent, slack: isize, channels: usize, kind: Kind) -> Option<Shape> {
+    let time = extent.time.checked_add_signed(slack)?;
+    (time > 0 && channels > 0 && extent.batch > 0).then_some(Shape { batch: extent.batch, time, channels, kind })
+}

@@ -1,0 +1,145 @@
+//! Parameters: one flat vector for the whole model.
+//!
+//! One buffer makes the optimizer one dispatch, the gradient norm two, and a checkpoint one copy.
+
+use crate::graph::{Shape, TensorId};
+use crate::random::Random;
+
+/// Elements that each parameter starts at a multiple of: 256 bytes, WebGPU's alignment of bindings.
+pub const PARAM_ALIGN: usize = 64;
+
+const STREAM_INIT: u32 = 0x1417;
+
+/// How a parameter starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All zero.
+    Zeros,
+    /// All the same.
+    Constant(f32),
+    /// Uniform in ±`bound`.
+    Uniform {
+        /// Half the width.
+        bound: f32,
+    },
+    /// Normal with mean 0.
+    Normal {
+        /// Standard deviation.
+        std: f32,
+    },
+}
+
+impl Init {
+    /// Uniform with variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010): for tanh, gates and linear outputs.
+    pub fn xavier(fan_in: usize, fan_out: usize) -> Self {
+        Self::Uniform { bound: (6.0 / (fan_in + fan_out) as f32).sqrt() }
+    }
+
+    /// Normal with variance 2 / fan_in (He et al. 2015): for what a ReLU reads.
+    pub fn he(fan_in: usize) -> Self {
+        Self::Normal { std: (2.0 / fan_in as f32).sqrt() }
+    }
+}
+
+/// One named parameter and its place in the flat vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    /// Unique in the model, such as `layers.3.dilated.weight`.
+    pub name: String,
+    /// Its size; convolution weights are `[taps, channels in, channels out]`.
+    pub shape: Shape,
+    /// First element in the flat vector.
+    pub offset: usize,
+    /// How it starts.
+    pub init: Init,
+    /// Whether weight decay applies (weights: yes; biases: no).
+    pub decay: bool,
+    /// Its tensor.
+    pub tensor: TensorId,
+}
+
+/// The parameters of a model in the order they were declared.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ParamLayout {
+    params: Vec<Param>,
+    len: usize,
+}
+
+impl ParamLayout {
+    pub(crate) fn push(&mut self, name: String, shape: Shape, init: Init, decay: bool, tensor: TensorId) -> usize {
+        let offset = self.len;
+        self.len = (offset + shape.padded_len()).next_multiple_of(PARAM_ALIGN);
+        self.params.push(Param { name, shape, offset, init, decay, tensor });
+        self.params.len() - 1
+    }
+
+    /// All parameters.
+    pub fn iter(&self) -> std::slice::Iter<'_, Param> {
+        self.params.iter()
+    }
+
+    /// The parameter at a position.
+    pub fn get(&self, index: usize) -> Option<&Param> {
+        self.params.get(index)
+    }
+
+    /// The parameter of a name.
+    pub fn find(&self, name: &str) -> Option<&Param> {
+        self.params.iter().find(|p| p.name == name)
+    }
+
+    /// Trainable numbers, padding left out.
+    pub fn count(&self) -> usize {
+        self.params.iter().map(|p| p.shape.len()).sum()
+    }
+
+    /// Elements of the flat vector, padding included.
+    pub fn flat_len(&self) -> usize {
+        self.len.max(PARAM_ALIGN)
+    }
+
+    /// Whether two models keep the same parameters in the same places.
+    pub fn same_places(&self, other: &Self) -> bool {
+        self.params.len() == other.params.len()
+            && self
+                .params
+                .iter()
+                .zip(&other.params)
+                .all(|(a, b)| a.name == b.name && a.shape == b.shape && a.offset == b.offset)
+    }
+
+    /// The starting values as a flat vector: a pure function of the seed and the declarations.
+    pub fn initial(&self, seed: u64) -> Vec<f32> {
+        let mut flat = vec![0.0; self.flat_len()];
+        for (index, param) in self.params.iter().enumerate() {
+            let mut random = Random::new(seed, STREAM_INIT, index as u32);
+            let values: Vec<f32> = (0..param.shape.len())
+                .map(|_| match param.init {
+                    Init::Zeros => 0.0,
+                    Init::Constant(value) => value,
+                    Init::Uniform { bound } => (2.0 * random.uniform() - 1.0) * bound,
+                    Init::Normal { std } => random.normal() * std,
+                })
+                .collect();
+            param.scatter(&values, &mut flat);
+        }
+        flat
+    }
+}
+
+impl Param {
+    /// Writes dense values `[batch, time, channels]` to their padded places in a flat vector.
+    pub fn scatter(&self, values: &[f32], flat: &mut [f32]) {
+        let (channels, stride) = (self.shape.channels, self.shape.stride());
+        for (row, dense) in values.chunks_exact(channels).enumerate() {
+            let start = self.offset + row * stride;
+            flat[start..start + channels].copy_from_slice(dense);
+        }
+    }
+
+    /// The dense values `[batch, time, channels]` out of a flat vector.
+    pub fn gather(&self, flat: &[f32]) -> Vec<f32> {
+        let (channels, stride) = (self.shape.channels, self.shape.stride());
+        (0..self.shape.rows()).flat_map(|row| flat[self.offset + row * stride..][..channels].iter().copied()).collect()
+    }
+}

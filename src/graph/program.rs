@@ -1,0 +1,158 @@
+//! The program: a frozen graph, planned. Data, printable, the same for both executors.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::graph::plan::{self, Allocation, Placement};
+use crate::graph::{Extent, Graph, Kind, Node, ParamLayout, Role, Shape, Tensor, TensorId, input_shape};
+
+/// A list of operators over planned memory.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub(crate) extent: Extent,
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) params: ParamLayout,
+    pub(crate) outputs: Vec<TensorId>,
+    pub(crate) metrics: Vec<TensorId>,
+    pub(crate) allocations: Vec<Allocation>,
+    pub(crate) placements: Vec<Option<Placement>>,
+    pub(crate) needed: Vec<bool>,
+}
+
+/// One operator of a program.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub node: Node,
+    /// A concatenation or slice that costs nothing, because its parts lie inside the whole.
+    pub elided: bool,
+}
+
+impl Graph {
+    /// Freezes the graph. Operators that no output, metric, gradient or state depends on are left out.
+    ///
+    /// `outputs` stay readable after a step; `metrics` are scalars that come back on their own, some steps late.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if a metric is not a scalar.
+    pub fn finish(self, outputs: &[TensorId], metrics: &[TensorId]) -> Result<Program> {
+        if let Some(&metric) = metrics.iter().find(|&&m| self.shape(m) != Shape::scalar()) {
+            return Err(Error::Graph(format!("a metric must be a scalar, got {}", self.shape(metric))));
+        }
+        Ok(plan::plan(self, outputs, metrics))
+    }
+}
+
+impl Program {
+    /// The largest extent.
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// The parameters of the model.
+    pub fn params(&self) -> &ParamLayout {
+        &self.params
+    }
+
+    /// A tensor's largest size.
+    pub fn shape(&self, tensor: TensorId) -> Shape {
+        self.tensors[tensor.index()].shape
+    }
+
+    /// Elements of the memory for activations, once the lifetimes were coloured.
+    pub fn pool_elements(&self) -> usize {
+        self.allocations.iter().filter(|a| a.is_pool()).map(|a| a.elements).sum()
+    }
+
+    /// The name of a tensor: its own, or its number.
+    pub fn name(&self, tensor: TensorId) -> String {
+        let name = &self.tensors[tensor.index()].name;
+        if name.is_empty() { format!("%{}", tensor.0) } else { name.clone() }
+    }
+
+    pub(crate) fn placement(&self, tensor: TensorId) -> Option<Placement> {
+        self.placements[tensor.index()]
+    }
+
+    /// The shapes of all tensors at an extent.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the extent is larger than planned, [`Error::Shape`] if an operator can't have so short an
+    /// input.
+    pub fn shapes(&self, extent: Extent) -> Result<Vec<Shape>> {
+        if extent.batch > self.extent.batch || extent.time > self.extent.time {
+            return Err(Error::Graph(format!(
+                "batch {} and time {} are more than was planned: batch {} and time {}",
+                extent.batch, extent.time, self.extent.batch, self.extent.time
+            )));
+        }
+        let mut shapes: Vec<Shape> = Vec::with_capacity(self.tensors.len());
+        for tensor in &self.tensors {
+            shapes.push(match tensor.role {
+                Role::Input { slack } => input_shape(extent, slack, tensor.shape.channels, tensor.shape.kind)
+                    .ok_or_else(|| {
+                        Error::Graph(format!(
+                            "input {} is empty at batch {} and time {}",
+                            tensor.name, extent.batch, extent.time
+                        ))
+                    })?,
+                _ => tensor.shape,
+            });
+        }
+        for step in &self.steps {
+            let inputs: Vec<Shape> = step.node.inputs.iter().map(|t| shapes[t.index()]).collect();
+            for (output, shape) in step.node.outputs.iter().zip(step.node.op.shapes(&inputs)?) {
+                if matches!(self.tensors[output.index()].role, Role::Value) {
+                    shapes[output.index()] = shape;
+                }
+            }
+        }
+        Ok(shapes)
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "program: batch {}, time {}, {} parameters, {} operators, {:.1} MB of activations",
+            self.extent.batch,
+            self.extent.time,
+            self.params.count(),
+            self.steps.iter().filter(|s| !s.elided).count(),
+            self.pool_elements() as f64 * 4e-6
+        )?;
+        for (index, step) in self.steps.iter().enumerate() {
+            let describe = |tensors: &[TensorId], with_shape: bool| {
+                let described: Vec<String> = tensors
+                    .iter()
+                    .map(|&t| {
+                        let place = match (self.placement(t), with_shape) {
+                            (Some(p), true) => {
+                                format!(" {}@{}", self.shape(t), self.allocations[p.allocation].label)
+                            }
+                            _ => String::new(),
+                        };
+                        format!("{}{place}", self.name(t))
+                    })
+                    .collect();
+                described.join(", ")
+            };
+            writeln!(
+                f,
+                "{index:4}  {}  =  {:?}({}){}",
+                describe(&step.node.outputs, true),
+                step.node.op,
+                describe(&step.node.inputs, false),
+                if step.elided { "  (in place)" } else { "" }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Program {
+    pub(crate) fn kind(&self, tensor: TensorId) -> Kind {
+        self.shape(tensor).kind
+    }
+}

@@ -1,0 +1,200 @@
+//! Real numbers of the CPU executor: `f32` for work, `f64` for the oracle.
+
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+
+use rayon::prelude::*;
+
+use super::gemm::GemmElement;
+
+/// A real number. Written so that loops over it vectorise: no branches, no calls into the system's mathematics library.
+pub trait Real:
+    GemmElement
+    + Debug
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + Sum
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+{
+    /// 0.
+    const ZERO: Self;
+    /// The nearest number to an `f64`.
+    fn of(value: f64) -> Self;
+    /// As an `f64`.
+    fn to_f64(self) -> f64;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Exponential.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Magnitude.
+    fn abs(self) -> Self;
+
+    /// Logistic function, by way of tanh: finite for every input.
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        let half = Self::of(0.5);
+        half + half * (self * half).tanh()
+    }
+
+    /// The larger of two.
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+}
+
+impl Real for f64 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        f64::tanh(self)
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        f64::exp(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> Self {
+        f64::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        f64::abs(self)
+    }
+}
+
+impl Real for f32 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value as f32
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    /// A rational approximation (that of Eigen's `ptanh`), within a few units in the last place.
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        let x = self.clamp(-7.905_311, 7.905_311);
+        let square = x * x;
+        let numerator = [
+            -2.760_768_5e-16,
+            2.000_188e-13,
+            -8.604_672e-11,
+            5.122_297_1e-8,
+            1.485_722_4e-5,
+            6.372_619e-4,
+            4.893_525e-3,
+        ]
+        .iter()
+        .fold(0.0, |sum, c| sum * square + c);
+        let denominator =
+            [1.198_258_4e-6, 1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3].iter().fold(0.0, |sum, c| sum * square + c);
+        // NaN must come out as NaN: `clamp` keeps it.
+        x * numerator / denominator
+    }
+    /// 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial for e^r (Cephes `expf`), within two units in the last place.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        let x = self.clamp(-87.336_54, 88.02);
+        let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
+        let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+        let polynomial = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]
+            .iter()
+            .fold(0.0, |sum, c| sum * r + c);
+        let power = f32::from_bits((((n as i32) + 127) << 23) as u32);
+        (polynomial * r * r + r + 1.0) * power
+    }
+    #[inline(always)]
+    fn ln(self) -> Self {
+        f32::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        f32::abs(self)
+    }
+}
+
+/// Rows that one task of the CPU executor takes. Fixed, so that the order of every sum is too.
+pub(crate) const ROW_TILE: usize = 256;
+
+/// Runs `task(first row, rows)` over tiles of `target`, whose rows are `stride` elements, on all threads.
+pub(crate) fn for_row_tiles<T: Real>(
+    target: &mut [T],
+    stride: usize,
+    rows: usize,
+    task: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    // The last row of a view may end before a full stride.
+    let end = target.len().min(rows * stride);
+    target[..end]
+        .par_chunks_mut(ROW_TILE * stride)
+        .enumerate()
+        .for_each(|(tile, chunk)| vectorised(|| task(tile * ROW_TILE, chunk)));
+}
+
+/// Runs a loop compiled for the widest vectors of this processor.
+#[inline(always)]
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Work<F> {
+        type Output = R;
+        #[inline(always)]
+        fn call(self) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Work(work))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn approximations_are_close_to_f64() {
+        for i in -200_000..=200_000 {
+            let x = i as f32 * 5e-4;
+            let (tanh, exact) = (f64::from(Real::tanh(x)), f64::from(x).tanh());
+            assert!((tanh - exact).abs() <= 4e-7 * exact.abs().max(1e-30), "tanh {x}: {tanh} and {exact}");
+            if x.abs() < 87.0 {
+                let (exp, exact) = (f64::from(Real::exp(x)), f64::from(x).exp());
+                assert!((exp / exact - 1.0).abs() < 3e-7, "exp {x}: {exp} and {exact}");
+            }
+        }
+        assert!(Real::tanh(f32::NAN).is_nan() && Real::exp(f32::NAN).is_nan());
+        assert_eq!(Real::tanh(0.0_f32), 0.0);
+        assert!(Real::exp(f32::NEG_INFINITY) < 1.2e-38);
+    }
+}

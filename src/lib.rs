@@ -1,0 +1,13 @@
+//! Convolutional sequence models on any GPU: training and generation with hand-written WGSL on wgpu.
+
+pub mod data;
+pub mod device;
+mod error;
+pub mod exec;
+pub mod graph;
+pub mod ops;
+pub mod random;
+
+pub use device::Device;
+pub use error::{Error, Result};
+pub use wgpu;

@@ -1,0 +1,75 @@
+//! The gradient of a convolution's input: the same family with the shift reversed and the weights transposed.
+
+use super::cpu::{add_to, convolve, transpose_taps};
+use super::geometry::Geometry;
+use super::gpu::Product;
+use crate::error::Result;
+use crate::graph::{
+    CpuRun, Dispatch, GpuPlan, Kind, Op, Real, Shape, cpu_reference, expect_kinds, expect_same, shape_error,
+};
+use crate::ops::Activation;
+
+/// `dx[t] = add[t] + Σ_k dy[(t + pad_left − k · dilation) / stride] · W[k]ᵀ`.
+///
+/// Inputs: `dy`, `W`, `x` (for its shape), and where `add` a tensor shaped as `x`. Output: shaped as `x`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Conv1dGradInput {
+    pub geometry: Geometry,
+    pub add: bool,
+}
+
+impl Op for Conv1dGradInput {
+    fn name(&self) -> &'static str {
+        "conv1d_grad_input"
+    }
+
+    fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        expect_kinds(self, inputs, &vec![Kind::Real; 3 + usize::from(self.add)])?;
+        let (dy, weight, x) = (inputs[0], inputs[1], inputs[2]);
+        let time = self.geometry.out_time(x.time);
+        if time != Some(dy.time) || weight.channels != dy.channels || weight.rows() != self.geometry.kernel * x.channels
+        {
+            return Err(shape_error(self, format!("gradient {dy} does not fit weight {weight} and input {x}")));
+        }
+        if let Some(&add) = inputs.get(3) {
+            expect_same(self, add, x)?;
+        }
+        Ok(vec![x])
+    }
+
+    cpu_reference!();
+
+    fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
+        let product = Product {
+            source: &plan.inputs[0],
+            weight: &plan.inputs[1],
+            target: &plan.outputs[0],
+            columns: plan.outputs[0].shape.channels,
+            map: self.geometry.backward(),
+            taps: self.geometry.kernel,
+            transposed: true,
+            bias: None,
+            add: plan.inputs.get(3),
+            gate: None,
+            activation: Activation::Identity,
+        };
+        Ok(vec![product.dispatch(plan.capabilities)?])
+    }
+}
+
+impl Conv1dGradInput {
+    fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
+        let taps = self.geometry.kernel;
+        let weight = transpose_taps(&run.inputs[1], taps);
+        let add = run.inputs.get(3);
+        let epilogue = |row: usize, values: &mut [T]| {
+            if let Some(add) = add {
+                add_to(values, add.row(row));
+            }
+        };
+        let target = &mut run.outputs[0];
+        let stride = target.shape.channels;
+        convolve(&run.inputs[0], self.geometry.backward(), taps, &weight, stride, target, &epilogue);
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! Operators, a file each: shape rule, gradient rule, CPU reference and GPU dispatch; their kernels are in `shaders/`.
+
+pub mod activation;
+pub mod constant;
+pub mod conv1d;
+pub mod sum;
+pub mod table;
+
+pub(crate) use activation::ActivationGrad;
+pub use activation::{Activation, activate};
+pub use constant::constant;
+pub use conv1d::{Geometry, conv1d};
+pub use sum::{add, scale};
+pub(crate) use table::random_shape;
+pub use table::{Case, CaseInput};

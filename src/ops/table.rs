@@ -1,0 +1,87 @@
+//! The table of operators, each with a maker of random cases: the property tests find them here.
+
+use std::sync::Arc;
+
+use crate::graph::{Op, Shape};
+use crate::ops;
+use crate::random::Random;
+
+/// A random use of an operator.
+#[derive(Debug)]
+pub struct Case {
+    /// The operator.
+    pub op: Arc<dyn Op>,
+    /// What it reads.
+    pub inputs: Vec<CaseInput>,
+}
+
+impl Case {
+    pub(crate) fn new(op: impl Op + 'static, inputs: Vec<CaseInput>) -> Self {
+        Self { op: Arc::new(op), inputs }
+    }
+}
+
+/// An input of a [`Case`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CaseInput {
+    /// Normal random numbers, not closer to 0 than a tenth of `scale`.
+    Real {
+        /// The size.
+        shape: Shape,
+        /// The standard deviation.
+        scale: f32,
+    },
+    /// Random class ids.
+    Ids {
+        /// The size.
+        shape: Shape,
+        /// Ids are below this.
+        classes: usize,
+        /// Whether about a fifth of them are masked.
+        masked: bool,
+    },
+}
+
+impl CaseInput {
+    pub(crate) fn real(shape: Shape) -> Self {
+        Self::scaled(shape, 1.0)
+    }
+
+    pub(crate) fn scaled(shape: Shape, scale: f32) -> Self {
+        Self::Real { shape, scale }
+    }
+
+    /// The size.
+    pub fn shape(&self) -> Shape {
+        match *self {
+            Self::Real { shape, .. } | Self::Ids { shape, .. } => shape,
+        }
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The operator's name.
+    pub name: &'static str,
+    /// Makes a random case of it.
+    pub case: fn(&mut Random) -> Case,
+}
+
+/// All operators that a model can be made of. Their gradients are operators too, reached through them.
+pub const TABLE: &[Entry] = &[
+    Entry { name: "activation", case: ops::activation::case },
+    Entry { name: "constant", case: ops::constant::case },
+    Entry { name: "conv1d", case: ops::conv1d::case },
+    Entry { name: "sum", case: ops::sum::case },
+];
+
+/// A random size, with odd channel counts and single rows among them.
+pub(crate) fn random_shape(random: &mut Random) -> Shape {
+    let channels = [1, 2, 3, 4, 5, 7, 8, 16, 25, 33, 64];
+    Shape::new(
+        1 + random.below(3) as usize,
+        1 + random.below(70) as usize,
+        channels[random.below(channels.len() as u32) as usize],
+    )
+}

@@ -1,0 +1,580 @@
+#!/usr/bin/env python3
+"""Makes the golden cases in this folder with PyTorch.
+
+    python3 -m venv venv && venv/bin/pip install torch==2.15.0 numpy==2.4.6 safetensors==0.8.0
+    venv/bin/python tests/golden/make.py
+
+Run with Python 3.11.7 and the versions above, on the CPU. The seeds are fixed, so the same versions give the same
+files. Every input is drawn as float32 and computed in float64; results are rounded to float32 once, when stored.
+The script also computes every case in float32 and prints how far PyTorch's own float32 lies from what is stored.
+README.md beside this file says what the files hold.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import save_file
+from torch import nn
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class Draw:
+    """Seeded inputs: exactly float32, handed out in the dtype to compute in."""
+
+    def __init__(self, seed, dtype):
+        self.rng = np.random.default_rng(seed)
+        self.dtype = dtype
+
+    def values(self, array):
+        return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(self.dtype)
+
+    def normal(self, *shape, scale=1.0):
+        return self.values(self.rng.standard_normal(shape) * scale)
+
+    def ids(self, below, *shape):
+        return torch.from_numpy(self.rng.integers(0, below, shape))
+
+    def mask(self, targets, share):
+        """The targets with about `share` of them replaced by -1."""
+        hit = torch.from_numpy(self.rng.random(tuple(targets.shape)) < share)
+        return targets.masked_fill(hit, -1)
+
+
+def leaf(tensor):
+    return tensor.detach().clone().requires_grad_(True)
+
+
+def conv_weight_to_crate(weight):
+    """PyTorch's [c_out, c_in, taps] as the crate's [taps, c_in, c_out]."""
+    return weight.permute(2, 1, 0)
+
+
+def conv_by_definition(x, weight, bias, dilation, stride, pad_left, time_out):
+    """The crate's definition, written out: y[t] = b + sum_k x[t*stride + k*dilation - pad_left] w[k]."""
+    batch, time, _ = x.shape
+    taps, _, c_out = weight.shape
+    y = x.new_zeros(batch, time_out, c_out)
+    for t in range(time_out):
+        for k in range(taps):
+            source = t * stride + k * dilation - pad_left
+            if 0 <= source < time:
+                y[:, t] += x[:, source] @ weight[k]
+    return y if bias is None else y + bias
+
+
+# Convolution
+
+
+def conv_configs():
+    def causal(kernel, dilation):
+        return (kernel - 1) * dilation, 0
+
+    def same(kernel, dilation):
+        total = (kernel - 1) * dilation
+        return total // 2, total - total // 2
+
+    valid = (0, 0)
+    rows = [
+        # batch, time, c_in, c_out, kernel, dilation, stride, (pad_left, pad_right), bias
+        (2, 17, 3, 5, 1, 1, 1, valid, True),
+        (2, 20, 1, 3, 2, 1, 1, causal(2, 1), True),
+        (1, 33, 5, 1, 2, 2, 1, causal(2, 2), False),
+        (3, 21, 8, 16, 2, 5, 1, causal(2, 5), True),
+        (2, 40, 4, 8, 2, 16, 1, causal(2, 16), True),
+        (2, 31, 25, 25, 3, 2, 1, causal(3, 2), True),
+        (1, 24, 3, 25, 7, 1, 1, causal(7, 1), True),
+        (1, 40, 5, 3, 7, 16, 1, causal(7, 16), False),  # reaches further back than the sequence is long
+        (2, 19, 5, 5, 3, 1, 1, valid, True),
+        (1, 52, 3, 4, 3, 16, 1, valid, True),
+        (2, 30, 25, 3, 2, 5, 1, valid, False),
+        (2, 18, 5, 3, 3, 1, 1, same(3, 1), True),
+        (2, 18, 3, 5, 2, 1, 1, same(2, 1), True),  # an even kernel: nothing on the left, one on the right
+        (1, 23, 4, 4, 2, 5, 1, same(2, 5), True),
+        (1, 37, 1, 25, 7, 5, 1, same(7, 5), False),
+        (2, 21, 3, 5, 1, 1, 2, valid, True),
+        (2, 22, 5, 4, 2, 1, 2, valid, True),
+        (2, 23, 3, 3, 3, 2, 2, causal(3, 2), True),
+        (1, 26, 25, 5, 3, 1, 3, causal(3, 1), False),
+        (1, 41, 3, 5, 7, 2, 3, same(7, 2), True),
+        (2, 24, 3, 3, 2, 1, 3, valid, True),  # a stride beyond the kernel: some samples are never read
+        (2, 20, 5, 3, 1, 1, 1, (-4, 0), True),
+        (2, 25, 3, 5, 3, 2, 1, (-5, 0), True),
+        (1, 25, 4, 3, 2, 5, 1, (-3, -2), False),
+        (1, 30, 3, 4, 3, 1, 2, (-1, 0), True),
+        (1, 20, 5, 5, 3, 2, 1, (6, -3), True),
+        (1, 130, 33, 65, 2, 2, 1, causal(2, 2), True),
+    ]
+    names = "batch time c_in c_out kernel dilation stride pad bias".split()
+    configs = []
+    for row in rows:
+        config = dict(zip(names, row))
+        config["pad_left"], config["pad_right"] = config.pop("pad")
+        configs.append(config)
+    return configs
+
+
+def conv_cases(dtype):
+    draw = Draw(101, dtype)
+    tensors = {}
+    configs = conv_configs()
+    for i, c in enumerate(configs):
+        x = leaf(draw.normal(c["batch"], c["time"], c["c_in"]))
+        weight = leaf(draw.normal(c["c_out"], c["c_in"], c["kernel"], scale=(c["c_in"] * c["kernel"]) ** -0.5))
+        bias = leaf(draw.normal(c["c_out"], scale=0.5)) if c["bias"] else None
+        rows = x.transpose(1, 2)
+        padded = F.pad(rows, (c["pad_left"], c["pad_right"]))
+        y = F.conv1d(padded, weight, bias, stride=c["stride"], dilation=c["dilation"]).transpose(1, 2)
+        total = (c["kernel"] - 1) * c["dilation"]
+        if c["stride"] == 1 and (c["pad_left"], c["pad_right"]) == (total // 2, total - total // 2):
+            own = F.conv1d(rows, weight, bias, dilation=c["dilation"], padding="same").transpose(1, 2)
+            torch.testing.assert_close(own, y)
+        ours = conv_by_definition(
+            x, conv_weight_to_crate(weight), bias, c["dilation"], c["stride"], c["pad_left"], y.shape[1]
+        )
+        torch.testing.assert_close(ours, y)
+
+        dy = draw.normal(*y.shape)
+        y.backward(dy)
+        tensors[f"{i}.x"], tensors[f"{i}.dx"] = x, x.grad
+        tensors[f"{i}.weight"] = conv_weight_to_crate(weight)
+        tensors[f"{i}.dweight"] = conv_weight_to_crate(weight.grad)
+        if bias is not None:
+            tensors[f"{i}.bias"], tensors[f"{i}.dbias"] = bias, bias.grad
+        tensors[f"{i}.y"], tensors[f"{i}.dy"] = y, dy
+    return configs, tensors
+
+
+# Pointwise operations, losses and embeddings
+
+
+class OpCases:
+    def __init__(self):
+        self.configs = []
+        self.tensors = {}
+
+    def add(self, config, **tensors):
+        for name, tensor in tensors.items():
+            self.tensors[f"{len(self.configs)}.{name}"] = tensor
+        self.configs.append(config)
+
+
+def gate_cases(draw, cases):
+    for batch, time, channels, cond, scale in [
+        (2, 9, 5, "none", 2.0),
+        (1, 16, 8, "none", 60.0),
+        (2, 9, 5, "full", 1.0),
+        (3, 7, 4, "broadcast", 1.0),
+        (2, 11, 7, "broadcast", 2.0),
+    ]:
+        x = leaf(draw.normal(batch, time, 2 * channels, scale=scale))
+        z, extra = x, {}
+        if cond != "none":
+            added = leaf(draw.normal(batch, time if cond == "full" else 1, 2 * channels))
+            z = x + added
+            extra["cond"] = added
+        a, b = z.split(channels, dim=-1)
+        y = torch.tanh(a) * torch.sigmoid(b)
+        dy = draw.normal(*y.shape)
+        y.backward(dy)
+        if extra:
+            extra["dcond"] = extra["cond"].grad
+        config = {"op": "gate", "batch": batch, "time": time, "channels": channels, "cond": cond}
+        cases.add(config, x=x, y=y, dy=dy, dx=x.grad, **extra)
+
+
+def activation_cases(draw, cases):
+    functions = [
+        ({"op": "relu"}, F.relu),
+        ({"op": "leaky_relu", "slope": 0.01}, lambda x: F.leaky_relu(x, 0.01)),
+        ({"op": "leaky_relu", "slope": 0.2}, lambda x: F.leaky_relu(x, 0.2)),
+        ({"op": "tanh"}, torch.tanh),
+        ({"op": "sigmoid"}, torch.sigmoid),
+    ]
+    for config, function in functions:
+        x = draw.normal(2, 13, 5, scale=2.0)
+        # Zero, where the slope is a convention, and magnitudes whose exponential overflows float32.
+        x.view(-1)[:9] = draw.values([0.0, 1e-4, -1e-4, 10.0, -10.0, 30.0, -30.0, 95.0, -95.0])
+        x = leaf(x)
+        y = function(x)
+        dy = draw.normal(*y.shape)
+        y.backward(dy)
+        cases.add(config, x=x, y=y, dy=dy, dx=x.grad)
+
+
+def cross_entropy_cases(draw, cases):
+    for batch, time, classes, scale, masked in [
+        (2, 7, 5, 1.5, 0.0),
+        (3, 9, 16, 2.0, 0.4),
+        (1, 4, 256, 3.0, 0.2),
+        (2, 3, 2, 1.0, 0.3),
+        (2, 6, 7, None, 0.25),
+    ]:
+        target = draw.mask(draw.ids(classes, batch, time), masked)
+        assert (target >= 0).any(), "a batch with every target masked has no mean"
+        if scale is None:
+            logits = draw.values(draw.rng.choice([-80.0, 0.0, 80.0], (batch, time, classes)))
+            # One position certain and right, one certain and wrong.
+            target[0, 0], target[0, 1] = 2, 3
+            logits[0, 0], logits[0, 1] = -80.0, 80.0
+            logits[0, 0, 2], logits[0, 1, 3] = 80.0, -80.0
+        else:
+            logits = draw.normal(batch, time, classes, scale=scale)
+        logits = leaf(logits)
+        loss = F.cross_entropy(logits.view(-1, classes), target.view(-1), ignore_index=-1)
+        loss.backward()
+        config = {"op": "cross_entropy", "batch": batch, "time": time, "classes": classes, "reduction": "mean"}
+        cases.add(config, logits=logits, target=target, loss=loss, dlogits=logits.grad)
+
+
+def regression_cases(draw, cases):
+    for op, function in [("mse", F.mse_loss), ("l1", F.l1_loss)]:
+        for reduction in ["mean", "sum"]:
+            x = draw.normal(2, 9, 3)
+            target = draw.normal(2, 9, 3)
+            x[1, 4] = target[1, 4]  # the slope of |0| is 0 in PyTorch
+            x = leaf(x)
+            loss = function(x, target, reduction=reduction)
+            loss.backward()
+            cases.add({"op": op, "reduction": reduction}, x=x, target=target, loss=loss, dx=x.grad)
+
+
+def embedding_cases(draw, cases):
+    for batch, time, vocabulary, channels in [(2, 11, 7, 5), (3, 40, 50, 8), (1, 6, 4, 1)]:
+        ids = draw.ids(vocabulary - 1, batch, time)  # the last row is never looked up
+        table = leaf(draw.normal(vocabulary, channels))
+        y = F.embedding(ids, table)
+        dy = draw.normal(*y.shape)
+        y.backward(dy)
+        config = {"op": "embedding", "batch": batch, "time": time, "vocabulary": vocabulary, "channels": channels}
+        cases.add(config, ids=ids, table=table, y=y, dy=dy, dtable=table.grad)
+
+
+def embedding_conv_cases(draw, cases):
+    for batch, time, classes, channels, kernel, dilation, with_bias in [
+        (2, 15, 9, 6, 2, 1, True),
+        (1, 20, 16, 5, 3, 2, True),
+        (2, 12, 5, 4, 1, 1, False),
+        (1, 9, 6, 3, 4, 5, False),
+    ]:
+        ids = draw.ids(classes, batch, time)
+        table = leaf(draw.normal(kernel, classes, channels))
+        bias = leaf(draw.normal(channels)) if with_bias else None
+        y = torch.zeros(batch, time, channels, dtype=draw.dtype)
+        for k in range(kernel):
+            shift = (kernel - 1 - k) * dilation
+            if shift < time:
+                looked_up = F.embedding(ids[:, : time - shift], table[k])
+                y = y + F.pad(looked_up, (0, 0, shift, 0))
+        if with_bias:
+            y = y + bias
+        one_hot = F.one_hot(ids, classes).to(draw.dtype).transpose(1, 2)
+        weight = table.permute(2, 1, 0)
+        by_conv = F.conv1d(F.pad(one_hot, ((kernel - 1) * dilation, 0)), weight, bias, dilation=dilation)
+        torch.testing.assert_close(by_conv.transpose(1, 2), y)
+        dy = draw.normal(*y.shape)
+        y.backward(dy)
+        extra = {"bias": bias, "dbias": bias.grad} if with_bias else {}
+        config = {
+            "op": "embedding_conv", "batch": batch, "time": time, "classes": classes, "channels": channels,
+            "kernel": kernel, "dilation": dilation, "bias": with_bias,
+        }  # fmt: skip
+        cases.add(config, ids=ids, table=table, y=y, dy=dy, dtable=table.grad, **extra)
+
+
+def op_cases(dtype):
+    draw = Draw(202, dtype)
+    cases = OpCases()
+    gate_cases(draw, cases)
+    activation_cases(draw, cases)
+    cross_entropy_cases(draw, cases)
+    regression_cases(draw, cases)
+    embedding_cases(draw, cases)
+    embedding_conv_cases(draw, cases)
+    return cases.configs, cases.tensors
+
+
+# Optimizers
+
+
+def optim_cases(dtype):
+    draw = Draw(303, dtype)
+    steps = 6
+    adam = {"lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
+    sgd = {"lr": 0.05, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
+    configs = [
+        {"optimizer": "adam", **adam},
+        {"optimizer": "adamw", "lr": 1e-3, "betas": [0.8, 0.99], "eps": 1e-4, "weight_decay": 0.01},
+        {"optimizer": "sgd", **sgd, "momentum": 0.9, "weight_decay": 0.01},
+        {"optimizer": "sgd", **sgd, "momentum": 0.9, "nesterov": True},
+        {"optimizer": "sgd", **sgd},
+        {"optimizer": "adam", **adam, "clip_norm": 0.5},
+    ]
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    tensors = {}
+    for i, config in enumerate(configs):
+        clip_norm = config.setdefault("clip_norm", None)
+        config["steps"] = steps
+        shapes = config["shapes"] = [[37]] if clip_norm is None else [[37], [3, 5]]
+        params = [leaf(draw.normal(*shape)) for shape in shapes]
+        grads = [draw.normal(steps, *shape) for shape in shapes]
+        for grad in grads:
+            grad.view(steps, -1)[:, 0] = 0.0  # an element that never has a gradient
+            grad.view(steps, -1)[:, 1] *= 1e-3
+            # Small on two of the steps, so that the norm is also met below the limit.
+            grad[[1, 4]] *= 0.03
+        names = {"lr", "betas", "eps", "weight_decay", "momentum", "nesterov"} & set(config)
+        optimizer = kinds[config["optimizer"]](params, **{name: config[name] for name in names})
+        for j, param in enumerate(params):
+            tensors[f"{i}.{j}.initial"] = param.detach().clone()
+            tensors[f"{i}.{j}.grads"] = grads[j].clone()
+        norms, after = [], [[] for _ in params]
+        for step in range(steps):
+            for param, grad in zip(params, grads):
+                param.grad = grad[step].clone()
+            if clip_norm is not None:
+                norms.append(nn.utils.clip_grad_norm_(params, clip_norm))
+            optimizer.step()
+            for history, param in zip(after, params):
+                history.append(param.detach().clone())
+        for j, history in enumerate(after):
+            tensors[f"{i}.{j}.params"] = torch.stack(history)
+        if clip_norm is not None:
+            tensors[f"{i}.norms"] = torch.stack(norms)
+            assert min(norms) < clip_norm < max(norms)
+    return configs, tensors
+
+
+# WaveNet
+
+
+class WaveNet(nn.Module):
+    """WaveNet as van den Oord et al. (2016) have it: residual and skip connections, gated activations, [B, C, T]."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = c = config
+        biases = c["biases"]
+        last = len(c["dilations"]) - 1
+        channels_in = 1 if c["scalar_input"] else c["classes"]
+        self.input = nn.Conv1d(channels_in, c["residual"], c["input_kernel"], bias=c["input_bias"])
+        self.dilated, self.skip = nn.ModuleList(), nn.ModuleList()
+        self.residual = nn.ModuleList()
+        for i, dilation in enumerate(c["dilations"]):
+            self.dilated.append(nn.Conv1d(c["residual"], 2 * c["gate"], c["kernel"], dilation=dilation, bias=biases))
+            self.skip.append(nn.Conv1d(c["gate"], c["skip"], 1, bias=biases))
+            if i < last or c["residual_in_last_layer"]:
+                self.residual.append(nn.Conv1d(c["gate"], c["residual"], 1, bias=biases))
+        self.head = nn.ModuleList(
+            [nn.Conv1d(c["skip"], c["head"], 1, bias=biases), nn.Conv1d(c["head"], c["classes"], 1, bias=biases)]
+        )
+
+    def forward(self, x):
+        """`x` [B, T]: class numbers or samples. Gives logits [B, T, classes] and what the two ReLUs were given."""
+        if self.config["scalar_input"]:
+            h = x.unsqueeze(1)
+        else:
+            h = F.one_hot(x, self.config["classes"]).to(self.input.weight.dtype).transpose(1, 2)
+        h = self.causal(self.input, h)
+        skips = 0.0
+        last = len(self.dilated) - 1
+        for i, (dilated, skip) in enumerate(zip(self.dilated, self.skip)):
+            a, b = self.causal(dilated, h).chunk(2, dim=1)
+            z = torch.tanh(a) * torch.sigmoid(b)
+            skips = skips + skip(z)
+            if i < last:
+                h = h + self.residual[i](z)
+        hidden = self.head[0](F.relu(skips))
+        return self.head[1](F.relu(hidden)).transpose(1, 2), (skips, hidden)
+
+    @staticmethod
+    def causal(conv, x):
+        return conv(F.pad(x, ((conv.kernel_size[0] - 1) * conv.dilation[0], 0)))
+
+    def receptive_field(self):
+        c = self.config
+        return 1 + (c["input_kernel"] - 1) + (c["kernel"] - 1) * sum(c["dilations"])
+
+    def loss(self, x, target):
+        logits, _ = self(x)
+        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1), ignore_index=-1)
+
+    def tensors(self, of):
+        """The parameters, or what `of` takes from each, under the crate's names and in its layouts."""
+        out = {}
+
+        def add(name, conv):
+            out[f"{name}.weight"] = conv_weight_to_crate(of(conv.weight))
+            if conv.bias is not None:
+                out[f"{name}.bias"] = of(conv.bias)
+
+        add("input", self.input)
+        for i, conv in enumerate(self.dilated):
+            add(f"layers.{i}.dilated", conv)
+        for i, conv in enumerate(self.residual):
+            add(f"layers.{i}.residual", conv)
+        out["skip.weight"] = torch.stack([conv_weight_to_crate(of(conv.weight))[0] for conv in self.skip])
+        if self.config["biases"]:
+            out["skip.bias"] = torch.stack([of(conv.bias) for conv in self.skip])
+        for i, conv in enumerate(self.head):
+            add(f"head.{i}", conv)
+        return {name: tensor.detach().clone() for name, tensor in out.items()}
+
+
+def wavenet_by_definition(config, params, x):
+    """The logits from the crate's names and layouts alone, to check that `WaveNet.tensors` hands them out right."""
+
+    def conv(name, h, dilation=1):
+        weight = params[f"{name}.weight"]
+        left = (weight.shape[0] - 1) * dilation
+        return conv_by_definition(h, weight, params.get(f"{name}.bias"), dilation, 1, left, h.shape[1])
+
+    params = {name: tensor.double() for name, tensor in params.items()}
+    signal = x.double().unsqueeze(-1) if config["scalar_input"] else F.one_hot(x, config["classes"]).double()
+    h = conv("input", signal)
+    skips = 0.0
+    for i, dilation in enumerate(config["dilations"]):
+        z = conv(f"layers.{i}.dilated", h, dilation)
+        z = torch.tanh(z[..., : config["gate"]]) * torch.sigmoid(z[..., config["gate"] :])
+        skips = skips + z @ params["skip.weight"][i]
+        if config["biases"]:
+            skips = skips + params["skip.bias"][i]
+        if i + 1 < len(config["dilations"]):
+            h = h + conv(f"layers.{i}.residual", z)
+    return conv("head.1", F.relu(conv("head.0", F.relu(skips))))
+
+
+WAVENETS = {
+    "wavenet_classes": dict(
+        classes=16, scalar_input=False, input_kernel=2, input_bias=True, kernel=2, dilations=[1, 2, 4, 8, 1, 2, 4, 8],
+        residual=8, gate=8, skip=12, head=12, biases=True, residual_in_last_layer=False,
+        batch=2, time=48, masked="none", adam_steps=5, seed=404,
+    ),
+    "wavenet_scalar": dict(
+        classes=11, scalar_input=True, input_kernel=5, input_bias=False, kernel=3, dilations=[1, 3, 9],
+        residual=5, gate=7, skip=9, head=6, biases=False, residual_in_last_layer=False,
+        batch=1, time=40, masked="random", adam_steps=0, seed=505,
+    ),
+    "wavenet_last_residual": dict(
+        classes=10, scalar_input=False, input_kernel=2, input_bias=False, kernel=2, dilations=[1, 2, 4, 1, 2, 4],
+        residual=8, gate=4, skip=6, head=5, biases=True, residual_in_last_layer=True,
+        batch=3, time=33, masked="receptive_field", adam_steps=0, seed=606,
+    ),
+}  # fmt: skip
+
+
+def wavenet_case(config, dtype):
+    draw = Draw(config["seed"], dtype)
+    model = WaveNet(config).to(dtype)
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            scale = 0.2 if name.endswith("bias") else (param.shape[1] * param.shape[2]) ** -0.5
+            param.copy_(draw.normal(*param.shape, scale=scale))
+    batch, time, classes = config["batch"], config["time"], config["classes"]
+    x = draw.normal(batch, time, scale=0.5) if config["scalar_input"] else draw.ids(classes, batch, time)
+    target = draw.ids(classes, batch, time)
+    if config["masked"] == "random":
+        target = draw.mask(target, 0.3)
+    elif config["masked"] == "receptive_field":
+        target[:, : model.receptive_field() - 1] = -1
+
+    tensors = {"input": x, "target": target}
+    logits, before_relu = model(x)
+    # A ReLU met this near its corner could go either way in float32.
+    assert all(value.abs().min() > 1e-6 for value in before_relu), "choose another seed"
+    loss = model.loss(x, target)
+    loss.backward()
+    tensors["logits"], tensors["loss"] = logits, loss
+    params = model.tensors(lambda param: param)
+    if dtype == torch.float64:
+        torch.testing.assert_close(wavenet_by_definition(config, params, x), logits.detach())
+    grads = model.tensors(lambda param: torch.zeros_like(param) if param.grad is None else param.grad)
+    tensors |= {f"param.{name}": tensor for name, tensor in params.items()}
+    tensors |= {f"grad.{name}": tensor for name, tensor in grads.items()}
+
+    if config["adam_steps"]:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+        losses = []
+        for _ in range(config["adam_steps"]):
+            optimizer.zero_grad()
+            loss = model.loss(x, target)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        tensors["losses"] = torch.stack(losses)
+        tensors |= {f"after.param.{name}": t for name, t in model.tensors(lambda param: param).items()}
+    described = dict(config, parameters=sum(p.numel() for p in params.values()))
+    described["receptive_field"] = model.receptive_field()
+    del described["seed"]
+    return described, tensors
+
+
+def check_published_sizes():
+    """Two configurations whose number of parameters is known."""
+    powers = [2**i for i in range(10)]
+    published = WaveNet(dict(
+        classes=256, scalar_input=False, input_kernel=2, input_bias=False, kernel=2, dilations=powers * 5,
+        residual=32, gate=32, skip=512, head=512, biases=True, residual_in_last_layer=True,
+    ))  # fmt: skip
+    assert sum(p.numel() for p in published.parameters()) == 1_515_968
+    assert published.receptive_field() == 5_117
+    wide = WaveNet(dict(
+        classes=256, scalar_input=False, input_kernel=2, input_bias=True, kernel=2, dilations=powers * 3,
+        residual=64, gate=64, skip=256, head=256, biases=True, residual_in_last_layer=False,
+    ))  # fmt: skip
+    assert sum(p.numel() for p in wide.parameters()) == 1_279_616
+    # The crate's names cover every parameter once.
+    for model in (published, wide):
+        named = model.tensors(lambda param: param)
+        assert sum(t.numel() for t in named.values()) == sum(p.numel() for p in model.parameters())
+
+
+# Files
+
+
+def stored(tensor):
+    """As it goes into a file: float32 or int32, at least one dimension."""
+    tensor = torch.atleast_1d(tensor.detach())
+    array = tensor.numpy().astype(np.float32 if tensor.is_floating_point() else np.int32)
+    assert np.isfinite(array).all()
+    return np.ascontiguousarray(array)
+
+
+def distance(exact, single):
+    """The largest |float32 - float64|, each tensor's relative to its own largest magnitude (at least 1e-3)."""
+    worst = (0.0, "-")
+    for name, tensor in exact.items():
+        if tensor.is_floating_point():
+            difference = (tensor.detach() - single[name].detach().double()).abs().max().item()
+            worst = max(worst, (difference / max(tensor.abs().max().item(), 1e-3), name))
+    return worst
+
+
+def write(name, case):
+    config, tensors = case(torch.float64)
+    _, single = case(torch.float32)
+    path = FOLDER / f"{name}.safetensors"
+    arrays = {key: stored(tensor) for key, tensor in tensors.items()}
+    save_file(arrays, path, metadata={"config": json.dumps(config)})
+    worst, where = distance(tensors, single)
+    print(f"{path.name}: {path.stat().st_size} bytes, float32 differs by at most {worst:.1e} (in {where})")
+
+
+def main():
+    warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    check_published_sizes()
+    write("conv1d", conv_cases)
+    write("ops", op_cases)
+    write("optim", optim_cases)
+    for name, config in WAVENETS.items():
+        write(name, lambda dtype, config=config: wavenet_case(config, dtype))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+//! The promises of the crate, a file each. One binary, so that one device serves all tests.
+
+mod device;
+mod gpu_matches_cpu;
+mod gradients;
+mod support;

@@ -1,0 +1,140 @@
+//! What the tests share: the device, random cases as programs, comparison.
+
+use std::sync::{Arc, OnceLock};
+
+use receptive::device::Device;
+use receptive::exec::{CpuExecutor, Element};
+use receptive::graph::{Extent, Gradients, Graph, Init, Kind, Program, Shape, TensorId};
+use receptive::ops::{Case, CaseInput};
+use receptive::random::Random;
+
+/// The one GPU of the test process: what `RECEPTIVE_TEST_DEVICE` names, else a real GPU, else a software adapter.
+pub fn gpu() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE
+        .get_or_init(|| {
+            let device = match std::env::var("RECEPTIVE_TEST_DEVICE") {
+                Ok(name) => Device::select(&name).unwrap(),
+                Err(_) => Device::gpu()
+                    .or_else(|_| Device::select("software"))
+                    .expect("the tests need a Vulkan driver: scripts/test installs a software one"),
+            };
+            eprintln!("test device: {device}");
+            device
+        })
+        .clone()
+}
+
+/// A random case of an operator as a program: its inputs, outputs, and the gradients for given output gradients.
+pub struct CaseProgram {
+    pub program: Arc<Program>,
+    /// (tensor, values) of real inputs, all of them parameters.
+    pub reals: Vec<(TensorId, Vec<f32>)>,
+    pub ids: Vec<(TensorId, Vec<u32>)>,
+    pub outputs: Vec<TensorId>,
+    /// (output, its given gradient's values).
+    pub seeds: Vec<(TensorId, Vec<f32>)>,
+    pub seed_tensors: Vec<TensorId>,
+    /// Gradient of each real input; nothing if the operator has none.
+    pub gradients: Option<Gradients>,
+}
+
+/// Normal numbers, none near 0, where rectifiers have a kink.
+fn away_from_zero(random: &mut Random, count: usize, scale: f32) -> Vec<f32> {
+    (0..count)
+        .map(|_| {
+            let x = random.normal() * scale;
+            x + 0.1 * scale * x.signum()
+        })
+        .collect()
+}
+
+impl CaseProgram {
+    pub fn new(case: &Case, random: &mut Random) -> Self {
+        let extent = case.inputs.iter().map(|i| i.shape()).find(|s| s.kind == Kind::Ids);
+        let extent = extent.map_or(Extent { batch: 1, time: 1 }, |s| Extent { batch: s.batch, time: s.time });
+        let mut graph = Graph::new(extent).unwrap();
+        let (mut reals, mut ids, mut inputs) = (vec![], vec![], vec![]);
+        for (position, input) in case.inputs.iter().enumerate() {
+            let name = format!("input{position}");
+            match *input {
+                CaseInput::Real { shape, scale } => {
+                    let tensor = graph.param(&name, shape, Init::Zeros, false).unwrap();
+                    reals.push((tensor, away_from_zero(random, shape.len(), scale)));
+                    inputs.push(tensor);
+                }
+                CaseInput::Ids { shape, classes, masked } => {
+                    let tensor = graph.input_ids(&name, 0).unwrap();
+                    let values = (0..shape.len())
+                        .map(|_| match masked && random.below(5) == 0 {
+                            true => Shape::MASKED,
+                            false => random.below(classes as u32),
+                        })
+                        .collect();
+                    ids.push((tensor, values));
+                    inputs.push(tensor);
+                }
+            }
+        }
+        let outputs = graph.push_shared(Arc::clone(&case.op), &inputs).unwrap();
+        let mut seeds = vec![];
+        let mut seed_tensors = vec![];
+        let mut gradients = None;
+        if !reals.is_empty() {
+            let mut pairs = vec![];
+            for (position, &output) in outputs.iter().enumerate() {
+                let shape = graph.shape(output);
+                let seed = graph.param(&format!("seed{position}"), shape, Init::Zeros, false).unwrap();
+                seeds.push((output, away_from_zero(random, shape.len(), 1.0)));
+                seed_tensors.push(seed);
+                pairs.push((output, seed));
+            }
+            gradients = Some(graph.backward_from(&pairs).unwrap());
+        }
+        let program = Arc::new(graph.finish(&outputs, &[]).unwrap());
+        Self { program, reals, ids, outputs, seeds, seed_tensors, gradients }
+    }
+
+    /// A CPU executor with the inputs in place.
+    pub fn cpu<T: Element>(&self) -> CpuExecutor<T> {
+        let mut cpu = CpuExecutor::<T>::new(Arc::clone(&self.program)).unwrap();
+        cpu.set_poison(true);
+        let cast = |values: &[f32]| values.iter().map(|&v| T::of(f64::from(v))).collect::<Vec<T>>();
+        for (tensor, values) in &self.reals {
+            cpu.write(*tensor, &cast(values)).unwrap();
+        }
+        for (tensor, (_, values)) in self.seed_tensors.iter().zip(&self.seeds) {
+            cpu.write(*tensor, &cast(values)).unwrap();
+        }
+        for (tensor, values) in &self.ids {
+            cpu.write_ids(*tensor, values).unwrap();
+        }
+        cpu
+    }
+
+    /// The parameters as a flat vector.
+    pub fn flat(&self) -> Vec<f32> {
+        let mut flat = vec![0.0; self.program.params().flat_len()];
+        let values = self.reals.iter().map(|(t, v)| (*t, v));
+        let seeds = self.seed_tensors.iter().copied().zip(self.seeds.iter().map(|(_, v)| v));
+        for (tensor, values) in values.chain(seeds) {
+            let param = self.program.params().iter().find(|p| p.tensor == tensor).unwrap();
+            param.scatter(values, &mut flat);
+        }
+        flat
+    }
+}
+
+/// Checks `|a - b| <= absolute + relative · |b|` and reports the worst place.
+#[track_caller]
+pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], absolute: f32, relative: f32) {
+    assert_eq!(actual.len(), expected.len(), "{what}: lengths");
+    let excess = |(a, b): (&f32, &f32)| {
+        if a.is_nan() || b.is_nan() { f32::INFINITY } else { (a - b).abs() - absolute - relative * b.abs() }
+    };
+    let worst = actual.iter().zip(expected).map(excess).enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+    if let Some((index, over)) = worst.filter(|&(_, over)| over > 0.0) {
+        let (a, b) = (actual[index], expected[index]);
+        panic!("{what}: element {index} of {}: {a} and {b} differ, {over} too much", actual.len());
+    }
+}
