@@ -12,7 +12,9 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "constant"
     "conv1d"
     "conv1d_grad_weight"
+    "gate"
     "sum"
+    "wavenet_layer"
 };
 
 /// `shaders/shared/*.wgsl`, for `#import`

@@ -477,6 +477,7 @@ fn dispatches(gpu: &Gpu, program: &Program, shapes: &[Shape]) -> Result<(Vec<Dis
             stride: place.stride,
             offset,
             needed: program.needed[tensor.index()],
+            param: matches!(program.tensors[tensor.index()].role, Role::Param(_)).then_some(place.offset),
         })
     };
     for step in program.steps.iter().filter(|step| !step.elided) {

@@ -148,6 +148,8 @@ pub struct Operand {
     pub offset: usize,
     /// Whether anybody reads it.
     pub needed: bool,
+    /// Where it lies in the flat vector, if it is a parameter.
+    pub param: Option<usize>,
 }
 
 impl Operand {
@@ -159,7 +161,7 @@ impl Operand {
     /// A tensor that lives as long as the operator.
     pub fn scratch(index: usize, planned: Shape, shape: Shape) -> Self {
         let binding = Binding::Scratch { index, elements: planned.padded_len() };
-        Self { binding, shape, planned, stride: shape.stride(), offset: 0, needed: true }
+        Self { binding, shape, planned, stride: shape.stride(), offset: 0, needed: true, param: None }
     }
 
     /// Groups of 4 channels.

@@ -73,7 +73,9 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "activation", case: ops::activation::case },
     Entry { name: "constant", case: ops::constant::case },
     Entry { name: "conv1d", case: ops::conv1d::case },
+    Entry { name: "gate", case: ops::gate::case },
     Entry { name: "sum", case: ops::sum::case },
+    Entry { name: "wavenet_layer", case: ops::wavenet_layer::case },
 ];
 
 /// A random size, with odd channel counts and single rows among them.
