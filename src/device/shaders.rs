@@ -9,11 +9,13 @@ macro_rules! table {
 /// `shaders/*.wgsl`
 const SHADERS: &[(&str, &str)] = table! { "":
     "activation"
+    "concat"
     "constant"
     "conv1d"
     "conv1d_grad_weight"
     "gate"
     "sum"
+    "sum_time"
     "wavenet_layer"
 };
 

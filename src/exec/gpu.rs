@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::ring::Ring;
 use super::wrong_length;
-use crate::device::{Gpu, Kernel, KernelKey, PARAMETER_BYTES};
+use crate::device::{Capabilities, Gpu, Kernel, KernelKey, PARAMETER_BYTES};
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
 use crate::graph::{
@@ -95,7 +95,6 @@ pub struct GpuExecutor {
     buffers: Vec<wgpu::Buffer>,
     shapes: Vec<Shape>,
     planned: Vec<Planned>,
-    variants: Vec<String>,
     step_buffer: wgpu::Buffer,
     params_buffer: wgpu::Buffer,
     /// All dispatches' parameters, 64 words each.
@@ -121,7 +120,7 @@ impl GpuExecutor {
                 _ => gpu.buffer(&allocation.label, bytes, STORAGE)?,
             });
         }
-        let (dispatches, variants) = dispatches(gpu, program, &shapes)?;
+        let dispatches = dispatches_at(program, gpu.capabilities(), &shapes)?;
         let scratch = scratch_buffers(gpu, &dispatches)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params_buffer = gpu.buffer("parameters", dispatches.len() as u64 * PARAMETER_BYTES, usage)?;
@@ -152,7 +151,6 @@ impl GpuExecutor {
             buffers,
             shapes,
             planned: vec![],
-            variants,
             step_buffer,
             params_buffer,
             params,
@@ -246,11 +244,6 @@ impl GpuExecutor {
         &self.gpu
     }
 
-    /// The kernel variants chosen, one line a dispatch that had a choice.
-    pub fn variants(&self) -> &[String] {
-        &self.variants
-    }
-
     /// Dispatches of a step.
     pub fn dispatches(&self) -> usize {
         self.planned.len()
@@ -267,7 +260,7 @@ impl GpuExecutor {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         let shapes = self.program.shapes(extent)?;
-        let (dispatches, _) = dispatches(&self.gpu, &self.program, &shapes)?;
+        let dispatches = dispatches_at(&self.program, self.gpu.capabilities(), &shapes)?;
         for (planned, dispatch) in self.planned.iter().zip(&dispatches) {
             if planned.kernel.label != dispatch.kernel.to_string() {
                 return Err(Error::Graph(format!(
@@ -462,10 +455,17 @@ fn check_binding(gpu: &Gpu, what: &str, bytes: u64) -> Result<()> {
     })
 }
 
-/// All dispatches of a step, and what is to say of the variants chosen.
-fn dispatches(gpu: &Gpu, program: &Program, shapes: &[Shape]) -> Result<(Vec<Dispatch>, Vec<String>)> {
+/// The dispatches of one step of a program at its planned extent: kernels, bindings, parameters and, in words, the
+/// variants chosen. Needs no device.
+///
+/// # Errors
+/// As [`Program::shapes`]; what choosing a kernel gives.
+pub fn dispatches(program: &Program, capabilities: &Capabilities) -> Result<Vec<Dispatch>> {
+    dispatches_at(program, capabilities, &program.shapes(program.extent())?)
+}
+
+fn dispatches_at(program: &Program, capabilities: &Capabilities, shapes: &[Shape]) -> Result<Vec<Dispatch>> {
     let mut all = Vec::new();
-    let mut variants = Vec::new();
     let operand = |&tensor: &TensorId| {
         let place =
             program.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", program.name(tensor))))?;
@@ -483,15 +483,10 @@ fn dispatches(gpu: &Gpu, program: &Program, shapes: &[Shape]) -> Result<(Vec<Dis
     for step in program.steps.iter().filter(|step| !step.elided) {
         let inputs: Vec<Operand> = step.node.inputs.iter().map(operand).collect::<Result<_>>()?;
         let outputs: Vec<Operand> = step.node.outputs.iter().map(operand).collect::<Result<_>>()?;
-        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities: gpu.capabilities() };
-        for dispatch in step.node.op.gpu(&plan)? {
-            if let Some(variant) = &dispatch.variant {
-                variants.push(format!("{:?}: {variant}", step.node.op));
-            }
-            all.push(dispatch);
-        }
+        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities };
+        all.extend(step.node.op.gpu(&plan)?);
     }
-    Ok((all, variants))
+    Ok(all)
 }
 
 /// One buffer for each scratch index, as large as the largest operator needs: operators run one after the other.

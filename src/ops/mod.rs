@@ -1,20 +1,23 @@
 //! Operators, a file each: shape rule, gradient rule, CPU reference and GPU dispatch; their kernels are in `shaders/`.
 
 pub mod activation;
+pub mod concat;
 pub mod constant;
 pub mod conv1d;
 pub mod gate;
 pub mod sum;
-mod sum_time;
+pub mod sum_time;
 pub mod table;
 pub mod wavenet_layer;
 
 pub(crate) use activation::ActivationGrad;
 pub use activation::{Activation, activate};
+pub use concat::{concat, slice};
 pub use constant::constant;
 pub use conv1d::{Geometry, conv1d};
 pub use gate::gate;
 pub use sum::{add, scale};
+pub use sum_time::sum_time;
 pub(crate) use table::random_shape;
 pub use table::{Case, CaseInput};
 pub use wavenet_layer::wavenet_layer;

@@ -71,10 +71,13 @@ pub struct Entry {
 /// All operators that a model can be made of. Their gradients are operators too, reached through them.
 pub const TABLE: &[Entry] = &[
     Entry { name: "activation", case: ops::activation::case },
+    Entry { name: "concat", case: ops::concat::concat_case },
     Entry { name: "constant", case: ops::constant::case },
     Entry { name: "conv1d", case: ops::conv1d::case },
     Entry { name: "gate", case: ops::gate::case },
+    Entry { name: "slice", case: ops::concat::slice_case },
     Entry { name: "sum", case: ops::sum::case },
+    Entry { name: "sum_time", case: ops::sum_time::case },
     Entry { name: "wavenet_layer", case: ops::wavenet_layer::case },
 ];
 
