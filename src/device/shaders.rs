@@ -12,6 +12,8 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "constant"
     "conv1d"
     "conv1d_grad_weight"
+    "grad_norm"
+    "optimizer"
     "sum"
 };
 
