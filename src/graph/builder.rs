@@ -44,7 +44,7 @@ pub enum State {
     FirstMoment,
     /// The optimizer's second moment.
     SecondMoment,
-    /// Counters: updates applied.
+    /// The optimizer's count of updates: [`optim::counters_of`](crate::optim::counters_of).
     Counters,
 }
 
