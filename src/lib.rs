@@ -6,6 +6,7 @@ mod error;
 pub mod exec;
 pub mod graph;
 pub mod ops;
+pub mod optim;
 pub mod random;
 
 pub use device::Device;

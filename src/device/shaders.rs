@@ -14,6 +14,8 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "conv1d"
     "conv1d_grad_weight"
     "gate"
+    "grad_norm"
+    "optimizer"
     "sum"
     "sum_time"
     "wavenet_layer"

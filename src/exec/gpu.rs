@@ -1,5 +1,6 @@
 //! The GPU executor: plans once, then a step is one command encoder and one submit.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -122,6 +123,7 @@ impl GpuExecutor {
         }
         let dispatches = dispatches_at(program, gpu.capabilities(), &shapes)?;
         let scratch = scratch_buffers(gpu, &dispatches)?;
+        let tables = table_buffers(gpu, &dispatches)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params_buffer = gpu.buffer("parameters", dispatches.len() as u64 * PARAMETER_BYTES, usage)?;
         let step_buffer = gpu.buffer("step", STEP_BYTES, STORAGE)?;
@@ -159,14 +161,20 @@ impl GpuExecutor {
             poison: None,
         };
         for (index, dispatch) in dispatches.iter().enumerate() {
-            let planned = executor.bind(index, dispatch, &scratch)?;
+            let planned = executor.bind(index, dispatch, &scratch, &tables)?;
             executor.planned.push(planned);
         }
         executor.set_params(&dispatches);
         Ok(executor)
     }
 
-    fn bind(&self, index: usize, dispatch: &Dispatch, scratch: &[wgpu::Buffer]) -> Result<Planned> {
+    fn bind(
+        &self,
+        index: usize,
+        dispatch: &Dispatch,
+        scratch: &[wgpu::Buffer],
+        tables: &HashMap<*const u32, wgpu::Buffer>,
+    ) -> Result<Planned> {
         let kernel = self.gpu.kernel(&dispatch.kernel)?;
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
@@ -179,6 +187,10 @@ impl GpuExecutor {
         for (position, &binding) in dispatch.bindings.iter().enumerate() {
             let (buffer, offset, bytes) = match binding {
                 Binding::Scratch { index, .. } => (&scratch[index], 0, scratch[index].size()),
+                Binding::Table(table) => {
+                    let buffer = &tables[&dispatch.tables[table].as_ptr()];
+                    (buffer, 0, buffer.size())
+                }
                 Binding::Step => (&self.step_buffer, 0, self.step_buffer.size()),
                 Binding::Tensor(tensor) => self.range(tensor, tensor)?,
                 Binding::Span(first, last) => self.range(first, last)?,
@@ -501,4 +513,17 @@ fn scratch_buffers(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Vec<wgpu::Buffe
         }
     }
     sizes.iter().map(|&elements| gpu.buffer("scratch", elements as u64 * 4, STORAGE)).collect()
+}
+
+/// The constant data of all dispatches on the device, by its address on the host: dispatches share what they can.
+fn table_buffers(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<HashMap<*const u32, wgpu::Buffer>> {
+    let mut buffers = HashMap::new();
+    for table in dispatches.iter().flat_map(|d| &d.tables) {
+        if let Entry::Vacant(vacant) = buffers.entry(table.as_ptr()) {
+            let buffer = gpu.buffer("table", table.len() as u64 * 4, STORAGE)?;
+            gpu.write(&buffer, 0, bytemuck::cast_slice(table))?;
+            vacant.insert(buffer);
+        }
+    }
+    Ok(buffers)
 }
