@@ -9,10 +9,18 @@ macro_rules! table {
 /// `shaders/*.wgsl`
 const SHADERS: &[(&str, &str)] = table! { "":
     "activation"
+    "concat"
     "constant"
     "conv1d"
     "conv1d_grad_weight"
+    "embedding"
+    "embedding_grad"
+    "reduce"
+    "regression_loss"
+    "softmax_cross_entropy"
+    "softmax_cross_entropy_grad"
     "sum"
+    "sum_time"
 };
 
 /// `shaders/shared/*.wgsl`, for `#import`
@@ -22,6 +30,7 @@ const SHARED: &[(&str, &str)] = table! { "shared/":
     "grid"
     "philox"
     "step"
+    "workgroup_sum"
 };
 
 /// The source of a shader in `shaders/`.

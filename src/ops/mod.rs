@@ -1,15 +1,26 @@
 //! Operators, a file each: shape rule, gradient rule, CPU reference and GPU dispatch; their kernels are in `shaders/`.
 
 pub mod activation;
+pub mod concat;
 pub mod constant;
 pub mod conv1d;
+pub mod embedding;
+mod reduce;
+pub mod regression_loss;
+pub mod softmax_cross_entropy;
 pub mod sum;
+pub mod sum_time;
 pub mod table;
 
 pub(crate) use activation::ActivationGrad;
 pub use activation::{Activation, activate};
+pub use concat::{concat, slice};
 pub use constant::constant;
 pub use conv1d::{Geometry, conv1d};
+pub use embedding::embedding;
+pub use regression_loss::{Reduction, mae, mse};
+pub use softmax_cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use sum::{add, scale};
+pub use sum_time::{sum_rows, sum_time};
 pub(crate) use table::random_shape;
 pub use table::{Case, CaseInput};
