@@ -1,14 +1,16 @@
-// Copies channels of rows to other channels: y[first..end] = x[first - shift..] where x has that channel, else 0.
-// For channels that don't fall on multiples of 4; the others need no copy.
+// Copies channels to other places in the row, one element a thread: what concatenation, slices and their gradients do
+// where the planner can't have them for nothing.
+//
+//   y[row, c] = x[row, c - place] where that is one of the n channels of x, else 0,   for width channels c from first on
 
 #import grid
 
 struct Params {
     rows: u32,
     first: u32,
-    end: u32,
-    shift: i32,
-    x_channels: u32,
+    width: u32,
+    place: u32,
+    n: u32,
     x_offset: u32,
     x_stride: u32,
     y_offset: u32,
@@ -23,16 +25,14 @@ struct Params {
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
     let index = workgroup_index(id, count) * 256u + local;
-    let width = p.end - p.first;
-    let row = index / width;
-    let channel = p.first + index % width;
+    let row = index / p.width;
+    let c = p.first + index % p.width;
     if (row >= p.rows) {
         return;
     }
-    let source = i32(channel) - p.shift;
     var value = 0.0;
-    if (source >= 0 && source < i32(p.x_channels)) {
-        value = x[p.x_offset + row * p.x_stride + u32(source)];
+    if (c >= p.place && c - p.place < p.n) {
+        value = x[p.x_offset + row * p.x_stride + (c - p.place)];
     }
-    y[p.y_offset + row * p.y_stride + channel] = value;
+    y[p.y_offset + row * p.y_stride + c] = value;
 }

@@ -13,9 +13,15 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "constant"
     "conv1d"
     "conv1d_grad_weight"
+    "embedding"
+    "embedding_grad"
     "gate"
     "grad_norm"
     "optimizer"
+    "reduce"
+    "regression_loss"
+    "softmax_cross_entropy"
+    "softmax_cross_entropy_grad"
     "sum"
     "sum_time"
     "wavenet_layer"
@@ -28,6 +34,7 @@ const SHARED: &[(&str, &str)] = table! { "shared/":
     "grid"
     "philox"
     "step"
+    "workgroup_sum"
 };
 
 /// The source of a shader in `shaders/`.

@@ -79,7 +79,6 @@ pub(crate) fn plan(graph: Graph, outputs: &[TensorId], metrics: &[TensorId]) -> 
         tensors: graph.tensors,
         steps,
         params: graph.params,
-        outputs: outputs.to_vec(),
         metrics: metrics.to_vec(),
         allocations,
         placements,

@@ -1,53 +1,44 @@
-//! Concatenation of channels and slices of them. The planner has both for nothing where channels fall on multiples of 4.
+//! Channels side by side, and parts of them: free where they fall on multiples of 4, copies elsewhere.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::Result;
 use crate::graph::{
-    Aliasing, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, for_row_tiles, shape_error,
+    Aliasing, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, View, ViewMut,
+    cpu_reference, expect_kinds, for_row_tiles, shape_error,
 };
 use crate::ops::{Case, CaseInput, random_shape};
 use crate::random::Random;
 
-/// The inputs' channels side by side: `parts` tensors `[batch, time, c_i]` to `[batch, time, Σ c_i]`.
+/// The channels of all inputs side by side. Inputs: `[batch, time, c_i]`. Output: `[batch, time, Σ c_i]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Concat {
-    /// How many.
-    pub parts: usize,
-}
+pub struct Concat;
 
-/// The channels from `start` on, `count` of them.
+/// The channels from `start` on, `channels` of them. Input: `[batch, time, c]`. Output: `[batch, time, channels]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Slice {
     /// First channel.
     pub start: usize,
     /// How many.
-    pub count: usize,
+    pub channels: usize,
 }
 
-/// Appends the concatenation of the channels of `parts`.
+/// Appends the channels of `parts` side by side. Costs nothing where every part is an operator's output, belongs to no
+/// other concatenation and starts at a multiple of 4 channels.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if there are none or they differ in batch or time.
+/// [`Error::Shape`](crate::Error::Shape) if there are no parts, or batch or time differ.
 pub fn concat(graph: &mut Graph, parts: &[TensorId]) -> Result<TensorId> {
-    graph.push_one(Concat { parts: parts.len() }, parts)
+    graph.push_one(Concat, parts)
 }
 
-/// Appends the slice of channels `start..start + count` of `x`.
+/// Appends `channels` channels of `x` from `start` on. Costs nothing where `x` is no parameter and both ends fall on
+/// multiples of 4 channels, or the second on the end of `x`.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if `x` has not so many.
-pub fn slice(graph: &mut Graph, x: TensorId, start: usize, count: usize) -> Result<TensorId> {
-    graph.push_one(Slice { start, count }, &[x])
-}
-
-/// A copy of channels: `out[first..end] = source[first − shift..]` where the source has that channel, else 0.
-#[derive(Debug, Clone, Copy)]
-struct Copy {
-    first: usize,
-    end: usize,
-    shift: isize,
+/// [`Error::Shape`](crate::Error::Shape) if `x` has not so many channels, or none are asked for.
+pub fn slice(graph: &mut Graph, x: TensorId, start: usize, channels: usize) -> Result<TensorId> {
+    graph.push_one(Slice { start, channels }, &[x])
 }
 
 #[repr(C)]
@@ -55,70 +46,77 @@ struct Copy {
 struct Params {
     rows: u32,
     first: u32,
-    end: u32,
-    shift: i32,
-    x_channels: u32,
+    width: u32,
+    place: u32,
+    n: u32,
     x_offset: u32,
     x_stride: u32,
     y_offset: u32,
     y_stride: u32,
 }
 
-impl Copy {
-    fn dispatch(&self, x: &Operand, y: &Operand) -> Dispatch {
+/// `y[.., c] = x[.., from + c − place]` where `c − place` is in `0..n`, else 0, for `width` channels `c` from `first` on.
+#[derive(Debug, Clone, Copy)]
+struct Move {
+    first: usize,
+    width: usize,
+    place: usize,
+    from: usize,
+    n: usize,
+}
+
+impl Move {
+    fn dispatch(self, x: &Operand, y: &Operand) -> Dispatch {
         let params = Params {
-            rows: x.shape.rows() as u32,
+            rows: y.shape.rows() as u32,
             first: self.first as u32,
-            end: self.end as u32,
-            shift: self.shift as i32,
-            x_channels: x.shape.channels as u32,
-            x_offset: x.offset as u32,
+            width: self.width as u32,
+            place: self.place as u32,
+            n: self.n as u32,
+            x_offset: (x.offset + self.from) as u32,
             x_stride: x.stride as u32,
             y_offset: y.offset as u32,
             y_stride: y.stride as u32,
         };
-        let elements = x.shape.rows() * (self.end - self.first);
         Dispatch::new("concat", "main")
             .read(x.binding)
             .write(y.binding)
             .params(&params)
-            .workgroups(elements.div_ceil(256))
+            .workgroups((y.shape.rows() * self.width).div_ceil(256))
     }
 
-    fn row<T: Real>(&self, x: &[T], y: &mut [T]) {
-        for (channel, y) in y[self.first..self.end].iter_mut().enumerate() {
-            let from = (self.first + channel) as isize - self.shift;
-            *y = usize::try_from(from).ok().and_then(|from| x.get(from)).copied().unwrap_or(T::ZERO);
-        }
+    fn run<T: Real>(self, x: &View<'_, T>, y: &mut ViewMut<'_, T>) {
+        let (rows, stride) = (y.shape.rows(), y.stride);
+        for_row_tiles(y.data, stride, rows, |first, chunk| {
+            for (row, values) in chunk.chunks_mut(stride).enumerate() {
+                values[self.first..self.first + self.width].fill(T::ZERO);
+                let source = &x.row(first + row)[self.from..self.from + self.n];
+                values[self.place..self.place + self.n].copy_from_slice(source);
+            }
+        });
     }
 }
 
 impl Concat {
-    /// The copy of each part; the last also clears the padding.
-    fn copies(&self, inputs: &[Shape], output: Shape) -> Vec<Copy> {
-        let mut first = 0;
-        let last = inputs.len().saturating_sub(1);
-        let copy = |(position, part): (usize, &Shape)| {
-            let end = if position == last { output.stride() } else { first + part.channels };
-            let copy = Copy { first, end, shift: first as isize };
-            first += part.channels;
-            copy
-        };
-        inputs.iter().enumerate().map(copy).collect()
+    /// One copy a part; the last writes the padding too.
+    fn moves(parts: &[usize]) -> Vec<Move> {
+        let mut place = 0;
+        let mut moves = Vec::with_capacity(parts.len());
+        for &n in parts {
+            moves.push(Move { first: place, width: n, place, from: 0, n });
+            place += n;
+        }
+        if let Some(last) = moves.last_mut() {
+            last.width += place.next_multiple_of(4) - place;
+        }
+        moves
     }
 
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let shapes: Vec<Shape> = run.inputs.iter().map(|x| x.shape).collect();
-        let (inputs, y) = (&run.inputs, &mut run.outputs[0]);
-        let copies = self.copies(&shapes, y.shape);
-        let (rows, stride) = (y.shape.rows(), y.stride);
-        for_row_tiles(y.data, stride, rows, |first, chunk| {
-            for (row, values) in chunk.chunks_mut(stride).enumerate() {
-                for (x, copy) in inputs.iter().zip(&copies) {
-                    copy.row(&x.row(first + row)[..x.shape.channels], values);
-                }
-            }
-        });
+        let channels: Vec<usize> = run.inputs.iter().map(|x| x.shape.channels).collect();
+        for (movement, x) in Self::moves(&channels).into_iter().zip(&run.inputs) {
+            movement.run(x, &mut run.outputs[0]);
+        }
         Ok(())
     }
 }
@@ -129,12 +127,12 @@ impl Op for Concat {
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-        expect_kinds(self, inputs, &vec![Kind::Real; self.parts])?;
-        let Some(first) = inputs.first() else { return Err(shape_error(self, "there is nothing to concatenate")) };
-        if let Some(other) = inputs.iter().find(|part| part.with_channels(first.channels) != *first) {
-            return Err(shape_error(self, format!("{first} and {other} differ in batch or time")));
+        expect_kinds(self, inputs, &vec![Kind::Real; inputs.len().max(1)])?;
+        let first = inputs[0];
+        if let Some(other) = inputs.iter().find(|x| (x.batch, x.time) != (first.batch, first.time)) {
+            return Err(shape_error(self, format!("{first} and {other} must have the same batch and time")));
         }
-        Ok(vec![first.with_channels(inputs.iter().map(|part| part.channels).sum())])
+        Ok(vec![first.with_channels(inputs.iter().map(|x| x.channels).sum())])
     }
 
     fn aliasing(&self) -> Option<Aliasing> {
@@ -144,13 +142,13 @@ impl Op for Concat {
     fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
         let Some(dy) = gradient.of_output(0) else { return Ok(()) };
         let mut start = 0;
-        for position in 0..self.parts {
-            let count = gradient.shape(gradient.input(position)).channels;
+        for position in 0..gradient.inputs().len() {
+            let channels = gradient.shape(gradient.input(position)).channels;
             if gradient.wanted(position) {
-                let part = gradient.push_one(Slice { start, count }, &[dy])?;
-                gradient.give(position, part)?;
+                let dx = gradient.push_one(Slice { start, channels }, &[dy])?;
+                gradient.give(position, dx)?;
             }
-            start += count;
+            start += channels;
         }
         Ok(())
     }
@@ -158,28 +156,20 @@ impl Op for Concat {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        let shapes: Vec<Shape> = plan.inputs.iter().map(|x| x.shape).collect();
-        let y = &plan.outputs[0];
-        let copies = self.copies(&shapes, y.shape);
-        Ok(plan.inputs.iter().zip(copies).map(|(x, copy)| copy.dispatch(x, y)).collect())
+        let channels: Vec<usize> = plan.inputs.iter().map(|x| x.shape.channels).collect();
+        let moves = Self::moves(&channels).into_iter().zip(plan.inputs);
+        Ok(moves.map(|(movement, x)| movement.dispatch(x, &plan.outputs[0])).collect())
     }
 }
 
 impl Slice {
-    fn copy(&self, output: Shape) -> Copy {
-        Copy { first: 0, end: output.stride(), shift: -(self.start as isize) }
+    fn movement(&self) -> Move {
+        let (width, n) = (self.channels.next_multiple_of(4), self.channels);
+        Move { first: 0, width, place: 0, from: self.start, n }
     }
 
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let (x, y) = (&run.inputs[0], &mut run.outputs[0]);
-        let copy = self.copy(y.shape);
-        // Beyond the slice the source goes on: only its own channels are visible.
-        let (rows, stride, end) = (y.shape.rows(), y.stride, self.start + self.count);
-        for_row_tiles(y.data, stride, rows, |first, chunk| {
-            for (row, values) in chunk.chunks_mut(stride).enumerate() {
-                copy.row(&x.row(first + row)[..end], values);
-            }
-        });
+        self.movement().run(&run.inputs[0], &mut run.outputs[0]);
         Ok(())
     }
 }
@@ -192,11 +182,12 @@ impl Op for Slice {
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &[Kind::Real])?;
         let x = inputs[0];
-        if self.count == 0 || self.start + self.count > x.channels {
-            let end = self.start + self.count;
-            return Err(shape_error(self, format!("{x} has no channels {}..{end}", self.start)));
+        let fits = self.start.checked_add(self.channels).is_some_and(|end| end <= x.channels);
+        if self.channels == 0 || !fits {
+            let message = format!("{x} has no {} channels from channel {} on", self.channels, self.start);
+            return Err(shape_error(self, message));
         }
-        Ok(vec![x.with_channels(self.count)])
+        Ok(vec![x.with_channels(self.channels)])
     }
 
     fn aliasing(&self) -> Option<Aliasing> {
@@ -213,13 +204,11 @@ impl Op for Slice {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        let (mut x, y) = (plan.inputs[0], &plan.outputs[0]);
-        x.shape.channels = self.start + self.count;
-        Ok(vec![self.copy(y.shape).dispatch(&x, y)])
+        Ok(vec![self.movement().dispatch(&plan.inputs[0], &plan.outputs[0])])
     }
 }
 
-/// Zeros but for the channels from `start` on, which are those of the input: the gradient of [`Slice`].
+/// The gradient of a slice: the input's channels from channel `start` of `channels` on, all others 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Place {
     pub start: usize,
@@ -227,19 +216,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn copy(&self, output: Shape) -> Copy {
-        Copy { first: 0, end: output.stride(), shift: self.start as isize }
+    fn movement(&self, n: usize) -> Move {
+        Move { first: 0, width: self.channels.next_multiple_of(4), place: self.start, from: 0, n }
     }
 
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let (x, y) = (&run.inputs[0], &mut run.outputs[0]);
-        let copy = self.copy(y.shape);
-        let (rows, stride) = (y.shape.rows(), y.stride);
-        for_row_tiles(y.data, stride, rows, |first, chunk| {
-            for (row, values) in chunk.chunks_mut(stride).enumerate() {
-                copy.row(&x.row(first + row)[..x.shape.channels], values);
-            }
-        });
+        self.movement(run.inputs[0].shape.channels).run(&run.inputs[0], &mut run.outputs[0]);
         Ok(())
     }
 }
@@ -252,37 +234,29 @@ impl Op for Place {
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &[Kind::Real])?;
         if self.start + inputs[0].channels > self.channels {
-            let (x, start, channels) = (inputs[0], self.start, self.channels);
-            return Err(shape_error(self, format!("{x} does not fit at channel {start} of {channels}")));
+            let message = format!("{} does not fit in {} channels from {} on", inputs[0], self.channels, self.start);
+            return Err(shape_error(self, message));
         }
         Ok(vec![inputs[0].with_channels(self.channels)])
-    }
-
-    fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
-        let Some(dy) = gradient.of_output(0) else { return Ok(()) };
-        let count = gradient.shape(gradient.input(0)).channels;
-        let dx = gradient.push_one(Slice { start: self.start, count }, &[dy])?;
-        gradient.give(0, dx)
     }
 
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        let (x, y) = (&plan.inputs[0], &plan.outputs[0]);
-        Ok(vec![self.copy(y.shape).dispatch(x, y)])
+        let x = &plan.inputs[0];
+        Ok(vec![self.movement(x.shape.channels).dispatch(x, &plan.outputs[0])])
     }
 }
 
-pub(super) fn concat_case(random: &mut Random) -> Case {
+pub(super) fn case(random: &mut Random) -> Case {
     let shape = random_shape(random);
-    let parts = 1 + random.below(4) as usize;
-    let inputs = (0..parts).map(|_| CaseInput::real(shape.with_channels(1 + random.below(12) as usize))).collect();
-    Case::new(Concat { parts }, inputs)
+    let parts = (0..1 + random.below(4)).map(|_| shape.with_channels(random_shape(random).channels));
+    Case::new(Concat, parts.map(CaseInput::real).collect())
 }
 
 pub(super) fn slice_case(random: &mut Random) -> Case {
     let shape = random_shape(random);
     let start = random.below(shape.channels as u32) as usize;
-    let count = 1 + random.below((shape.channels - start) as u32) as usize;
-    Case::new(Slice { start, count }, vec![CaseInput::real(shape)])
+    let channels = 1 + random.below((shape.channels - start) as u32) as usize;
+    Case::new(Slice { start, channels }, vec![CaseInput::real(shape)])
 }

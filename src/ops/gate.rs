@@ -7,7 +7,8 @@ use crate::graph::{
     CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, View, cpu_reference,
     expect_kinds, for_row_tiles, shape_error,
 };
-use crate::ops::{Case, CaseInput, sum_time};
+use crate::ops::sum_time::SumTime;
+use crate::ops::{Case, CaseInput};
 use crate::random::Random;
 
 /// `z = tanh(a) · σ(b)` with `[a | b] = x + condition`, the halves of the channels.
@@ -139,8 +140,11 @@ impl Op for Gate {
 /// Gives a condition its gradient: that of what it was added to, summed over time if one position serves all.
 pub(crate) fn give_condition(gradient: &mut Gradient<'_>, position: usize, dx: TensorId) -> Result<()> {
     let condition = gradient.shape(gradient.input(position));
-    let sum =
-        if condition.time == gradient.shape(dx).time { dx } else { gradient.push_one(sum_time::SumTime, &[dx])? };
+    let sum = if condition.time == gradient.shape(dx).time {
+        dx
+    } else {
+        gradient.push_one(SumTime { over_batch: false }, &[dx])?
+    };
     gradient.give(position, sum)
 }
 

@@ -1,47 +1,68 @@
-//! Sums over time, and their gradient.
+//! Sums over time, and over the batch too.
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
-    for_row_tiles, shape_error, vectorised,
+    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId, cpu_reference,
+    expect_kinds, expect_same, for_row_tiles, pad4, vectorised,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::{Case, CaseInput, random_shape};
 use crate::random::Random;
 
-/// `y[b, 0, c] = Σ_t x[b, t, c]`.
+/// `y[b] = Σ_t x[b, t]`, or `y = Σ_b Σ_t x[b, t]` over the whole batch.
+///
+/// Input: `[batch, time, channels]`. Output: `[batch, 1, channels]`, or `[1, 1, channels]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SumTime;
+pub struct SumTime {
+    /// Whether the sequences of a batch are added up too.
+    pub over_batch: bool,
+}
 
-/// Appends the sum of `x` over time: `[batch, time, channels]` to `[batch, 1, channels]`.
+/// Appends the sum of `x` `[batch, time, channels]` over time, `[batch, 1, channels]`.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if `x` holds ids.
 pub fn sum_time(graph: &mut Graph, x: TensorId) -> Result<TensorId> {
-    graph.push_one(SumTime, &[x])
+    graph.push_one(SumTime { over_batch: false }, &[x])
+}
+
+/// Appends the sum of all rows of `x` `[batch, time, channels]`, `[1, 1, channels]`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if `x` holds ids.
+pub fn sum_rows(graph: &mut Graph, x: TensorId) -> Result<TensorId> {
+    graph.push_one(SumTime { over_batch: true }, &[x])
 }
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 struct Params {
-    batch: u32,
-    time: u32,
+    workgroups: u32,
+    rows: u32,
+    group_rows: u32,
+    slab_rows: u32,
+    slabs: u32,
     channels4: u32,
     x_offset4: u32,
     x_stride4: u32,
     y_offset4: u32,
     y_stride4: u32,
-    slabs: u32,
-    slab_time: u32,
 }
 
-/// Positions that one thread adds, at least.
-const SLAB: usize = 64;
-/// Slabs of one sequence, at most.
+/// Rows of a slab, at least.
+const MIN_SLAB: usize = 256;
+/// Slabs of a group, at most: a second pass adds them up.
 const MAX_SLABS: usize = 256;
+
+impl SumTime {
+    /// Groups that are summed apart, and the rows of each.
+    fn groups(&self, shape: Shape) -> (usize, usize) {
+        if self.over_batch { (1, shape.rows()) } else { (shape.batch, shape.time) }
+    }
+}
 
 impl Op for SumTime {
     fn name(&self) -> &'static str {
@@ -50,13 +71,13 @@ impl Op for SumTime {
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &[Kind::Real])?;
-        Ok(vec![inputs[0].with_time(1)])
+        Ok(vec![Shape::new(self.groups(inputs[0]).0, 1, inputs[0].channels)])
     }
 
     fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
         let Some(dy) = gradient.of_output(0) else { return Ok(()) };
-        let x = gradient.input(0);
-        let dx = gradient.push_one(BroadcastTime, &[dy, x])?;
+        // x tells only the shape.
+        let dx = gradient.push_one(SumTimeGrad { sum: *self }, &[dy, gradient.input(0)])?;
         gradient.give(0, dx)
     }
 
@@ -64,108 +85,127 @@ impl Op for SumTime {
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (x, y) = (&plan.inputs[0], &plan.outputs[0]);
-        let slab_time = x.planned.time.div_ceil(MAX_SLABS).max(SLAB);
-        let slabs = x.shape.time.div_ceil(slab_time);
-        let planned_slabs = x.planned.time.div_ceil(slab_time);
-        let channels4 = x.shape.stride() / 4;
-        let elements = x.planned.batch * planned_slabs * x.shape.stride();
-        let scratch = Binding::Scratch { index: 0, elements };
-        let (x_offset4, x_stride4) = x.place4();
-        let (y_offset4, y_stride4) = y.place4();
-        let params = Params {
-            batch: x.shape.batch as u32,
-            time: x.shape.time as u32,
-            channels4: channels4 as u32,
-            x_offset4,
-            x_stride4,
-            y_offset4,
-            y_stride4,
-            slabs: slabs as u32,
-            slab_time: slab_time as u32,
+        let channels4 = x.shape.channels.div_ceil(4);
+        let columns = channels4.next_power_of_two().min(16);
+        let tiles = channels4.div_ceil(columns);
+        let (planned_groups, planned_rows) = self.groups(x.planned);
+        let (groups, group_rows) = self.groups(x.shape);
+        let slab_rows = planned_rows.div_ceil(MAX_SLABS).max(MIN_SLAB);
+        let pass = |from: (Binding, u32, u32), to: (Binding, u32, u32), group_rows: usize, slab_rows: usize| {
+            let slabs = group_rows.div_ceil(slab_rows);
+            let params = Params {
+                workgroups: (groups * slabs * tiles) as u32,
+                rows: (groups * group_rows) as u32,
+                group_rows: group_rows as u32,
+                slab_rows: slab_rows as u32,
+                slabs: slabs as u32,
+                channels4: channels4 as u32,
+                x_offset4: from.1,
+                x_stride4: from.2,
+                y_offset4: to.1,
+                y_stride4: to.2,
+            };
+            Dispatch::new("sum_time", "main")
+                .constant("COLUMNS", columns as u32)
+                .read(from.0)
+                .write(to.0)
+                .params(&params)
+                .workgroups(groups * slabs * tiles)
         };
-        let dispatch = |entry, pass| Dispatch::new("sum_time", entry).define(pass, true).params(&params);
-        Ok(vec![
-            dispatch("partial_main", "PARTIAL")
-                .read(x.binding)
-                .write(scratch)
-                .workgroups((x.shape.batch * slabs * channels4).div_ceil(64)),
-            dispatch("reduce_main", "REDUCE")
-                .read(scratch)
-                .write(y.binding)
-                .workgroups((x.shape.batch * channels4).div_ceil(64)),
-        ])
+        let place = |operand: &crate::graph::Operand| {
+            let (offset4, stride4) = operand.place4();
+            (operand.binding, offset4, stride4)
+        };
+        let planned_slabs = planned_rows.div_ceil(slab_rows);
+        if planned_slabs == 1 {
+            return Ok(vec![pass(place(x), place(y), group_rows, slab_rows)]);
+        }
+        let elements = planned_groups * planned_slabs * pad4(x.shape.channels);
+        let sums = (Binding::Scratch { index: 0, elements }, 0, channels4 as u32);
+        let slabs = group_rows.div_ceil(slab_rows);
+        Ok(vec![pass(place(x), sums, group_rows, slab_rows), pass(sums, place(y), slabs, slabs)])
     }
 }
 
 impl SumTime {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (x, y) = (&run.inputs[0], &mut run.outputs[0]);
-        let (batch, stride, padded) = (y.shape.batch, y.stride, y.shape.stride());
-        y.data.par_chunks_mut(stride).take(batch).enumerate().for_each(|(sequence, sum)| {
-            let sum = &mut sum[..padded];
-            sum.fill(T::ZERO);
-            vectorised(|| {
-                for time in 0..x.shape.time {
-                    add_to(sum, x.row(sequence * x.shape.time + time));
-                }
-            });
-        });
+        let (groups, group_rows) = self.groups(x.shape);
+        let (padded, tiles) = (x.shape.stride(), group_rows.div_ceil(ROW_TILE));
+        let sums: Vec<Vec<T>> = (0..groups * tiles)
+            .into_par_iter()
+            .map(|task| {
+                let (group, first) = (task / tiles, task % tiles * ROW_TILE);
+                let mut sum = vec![T::ZERO; padded];
+                vectorised(|| {
+                    for row in first..group_rows.min(first + ROW_TILE) {
+                        add_to(&mut sum, x.row(group * group_rows + row));
+                    }
+                });
+                sum
+            })
+            .collect();
+        for (group, tiles) in sums.chunks(tiles).enumerate() {
+            let y = y.row(group);
+            y.fill(T::ZERO);
+            tiles.iter().for_each(|tile| add_to(y, tile));
+        }
         Ok(())
     }
 }
 
-/// `y[b, t, c] = x[b, 0, c]`. Inputs: `x`, and a tensor with the shape of the output.
+/// `dx[b, t] = dy[b]`. Inputs: `dy`, and `x` for its shape.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct BroadcastTime;
+pub(crate) struct SumTimeGrad {
+    pub sum: SumTime,
+}
 
-impl Op for BroadcastTime {
+impl Op for SumTimeGrad {
     fn name(&self) -> &'static str {
-        "broadcast_time"
+        "sum_time_grad"
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &[Kind::Real, Kind::Real])?;
-        if inputs[0] != inputs[1].with_time(1) {
-            return Err(shape_error(self, format!("{} can't be spread over the time of {}", inputs[0], inputs[1])));
-        }
+        expect_same(self, inputs[0], Shape::new(self.sum.groups(inputs[1]).0, 1, inputs[1].channels))?;
         Ok(vec![inputs[1]])
     }
 
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        let (x, y) = (&plan.inputs[0], &plan.outputs[0]);
-        let channels4 = y.shape.stride() / 4;
-        let (x_offset4, x_stride4) = x.place4();
-        let (y_offset4, y_stride4) = y.place4();
+        let (dy, dx) = (&plan.inputs[0], &plan.outputs[0]);
+        let (x_offset4, x_stride4) = dy.place4();
+        let (y_offset4, y_stride4) = dx.place4();
         let params = Params {
-            batch: y.shape.batch as u32,
-            time: y.shape.time as u32,
-            channels4: channels4 as u32,
+            rows: dx.shape.rows() as u32,
+            group_rows: self.sum.groups(dx.shape).1 as u32,
+            channels4: dx.channels4(),
             x_offset4,
             x_stride4,
             y_offset4,
             y_stride4,
-            ..Params::default()
+            ..Params::zeroed()
         };
         Ok(vec![
-            Dispatch::new("sum_time", "broadcast_main")
+            Dispatch::new("sum_time", "broadcast")
                 .define("BROADCAST", true)
-                .read(x.binding)
-                .write(y.binding)
+                .read(dy.binding)
+                .write(dx.binding)
                 .params(&params)
-                .workgroups((y.shape.rows() * channels4).div_ceil(64)),
+                .workgroups((dx.shape.padded_len() / 4).div_ceil(256)),
         ])
     }
 }
 
-impl BroadcastTime {
+impl SumTimeGrad {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let (x, y) = (&run.inputs[0], &mut run.outputs[0]);
-        let (rows, time, stride, padded) = (y.shape.rows(), y.shape.time, y.stride, y.shape.stride());
-        for_row_tiles(y.data, stride, rows, |first, chunk| {
+        let (dy, dx) = (&run.inputs[0], &mut run.outputs[0]);
+        let (rows, stride, padded) = (dx.shape.rows(), dx.stride, dx.shape.stride());
+        let group_rows = self.sum.groups(dx.shape).1;
+        for_row_tiles(dx.data, stride, rows, |first, chunk| {
             for (row, values) in chunk.chunks_mut(stride).enumerate() {
-                values[..padded].copy_from_slice(x.row((first + row) / time));
+                values[..padded].copy_from_slice(dy.row((first + row) / group_rows));
             }
         });
         Ok(())
@@ -173,7 +213,9 @@ impl BroadcastTime {
 }
 
 pub(super) fn case(random: &mut Random) -> Case {
+    let over_batch = random.below(2) == 0;
     let shape = random_shape(random);
-    let long = random.below(4) == 0;
-    Case::new(SumTime, vec![CaseInput::real(if long { shape.with_time(700) } else { shape })])
+    // Some are longer than a slab.
+    let shape = shape.with_time(shape.time * [1, 1, 9][random.below(3) as usize]);
+    Case::new(SumTime { over_batch }, vec![CaseInput::real(shape)])
 }

@@ -71,11 +71,14 @@ pub struct Entry {
 /// All operators that a model can be made of. Their gradients are operators too, reached through them.
 pub const TABLE: &[Entry] = &[
     Entry { name: "activation", case: ops::activation::case },
-    Entry { name: "concat", case: ops::concat::concat_case },
+    Entry { name: "concat", case: ops::concat::case },
     Entry { name: "constant", case: ops::constant::case },
     Entry { name: "conv1d", case: ops::conv1d::case },
+    Entry { name: "embedding", case: ops::embedding::case },
     Entry { name: "gate", case: ops::gate::case },
+    Entry { name: "regression_loss", case: ops::regression_loss::case },
     Entry { name: "slice", case: ops::concat::slice_case },
+    Entry { name: "softmax_cross_entropy", case: ops::softmax_cross_entropy::case },
     Entry { name: "sum", case: ops::sum::case },
     Entry { name: "sum_time", case: ops::sum_time::case },
     Entry { name: "wavenet_layer", case: ops::wavenet_layer::case },

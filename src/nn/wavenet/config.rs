@@ -72,7 +72,10 @@ impl WaveNetConfig {
             "small" => Ok(Self::small()),
             "paper" => Ok(Self::paper()),
             "published" => Ok(Self::published()),
-            _ => Err(Error::Config(format!("there is no preset {name:?}: it must be one of {}", Self::PRESETS.join(", ")))),
+            _ => Err(Error::Config(format!(
+                "there is no preset {name:?}: it must be one of {}",
+                Self::PRESETS.join(", ")
+            ))),
         }
     }
 

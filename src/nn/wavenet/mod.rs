@@ -118,7 +118,7 @@ impl WaveNet {
         let mut graph = Graph::new(extent)?;
         let (input, logits) = self.append(&mut graph, crop)?;
         let target = graph.input_ids("target", -(crop as isize))?;
-        let loss = ops::softmax_cross_entropy(&mut graph, logits, target)?;
+        let loss = ops::softmax_cross_entropy(&mut graph, logits, target)?.loss;
         graph.set_name(loss, "loss");
         Ok((graph, input, target, loss))
     }
@@ -161,8 +161,7 @@ impl WaveNet {
         let skip = ops::conv1d(graph, gated, weights.skip, bias, cropped, Activation::Relu)?;
         let [(weight, bias), (last_weight, last_bias)] = weights.head;
         let hidden = ops::conv1d(graph, skip, weight, bias, Geometry::pointwise(), Activation::Relu)?;
-        let logits =
-            ops::conv1d(graph, hidden, last_weight, last_bias, Geometry::pointwise(), Activation::Identity)?;
+        let logits = ops::conv1d(graph, hidden, last_weight, last_bias, Geometry::pointwise(), Activation::Identity)?;
         graph.set_name(logits, "logits");
         Ok((input, logits))
     }
@@ -177,7 +176,7 @@ impl WaveNet {
     fn declare(&self, graph: &mut Graph) -> Result<Weights> {
         let config = &self.config;
         let (residual, gate, skip, head) = (config.residual, config.gate, config.skip, config.head);
-        let mut bias = |graph: &mut Graph, name: String, channels: usize, present: bool| {
+        let bias = |graph: &mut Graph, name: String, channels: usize, present: bool| {
             present.then(|| graph.param(&name, Shape::vector(channels), Init::Zeros, false)).transpose()
         };
         let (input_channels, input_init) = match config.input {
@@ -218,8 +217,12 @@ impl WaveNet {
             .transpose()?;
         let hidden = graph.param("head.0.weight", Shape::new(1, skip, head), Init::he(skip), true)?;
         let hidden_bias = bias(graph, "head.0.bias".into(), head, config.biases)?;
-        let logits =
-            graph.param("head.1.weight", Shape::new(1, head, config.classes), Init::xavier(head, config.classes), true)?;
+        let logits = graph.param(
+            "head.1.weight",
+            Shape::new(1, head, config.classes),
+            Init::xavier(head, config.classes),
+            true,
+        )?;
         let logits_bias = bias(graph, "head.1.bias".into(), config.classes, config.biases)?;
         Ok(Weights {
             input,

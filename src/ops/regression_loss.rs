@@ -1,0 +1,258 @@
+//! Losses of real-valued predictions: squared and absolute error.
+
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::graph::{
+    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId, cpu_reference,
+    expect_kinds, expect_same, for_row_tiles, vectorised,
+};
+use crate::ops::reduce::{Total, reduce};
+use crate::ops::softmax_cross_entropy::write_scalar;
+use crate::ops::{Case, CaseInput, random_shape};
+use crate::random::Random;
+
+/// How the elements of a loss become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reduction {
+    /// Divided by their number, `batch · time · channels`.
+    #[default]
+    Mean,
+    /// Added up.
+    Sum,
+}
+
+impl Reduction {
+    fn factor(self, shape: Shape) -> f64 {
+        match self {
+            Self::Mean => 1.0 / shape.len() as f64,
+            Self::Sum => 1.0,
+        }
+    }
+}
+
+/// What is taken of the difference of prediction and target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distance {
+    Squared,
+    Absolute,
+}
+
+impl Distance {
+    #[inline(always)]
+    fn of<T: Real>(self, difference: T) -> T {
+        match self {
+            Self::Squared => difference * difference,
+            Self::Absolute => difference.abs(),
+        }
+    }
+
+    /// The derivative; for the absolute error 0 at 0.
+    #[inline(always)]
+    fn slope<T: Real>(self, difference: T) -> T {
+        match self {
+            Self::Squared => difference + difference,
+            Self::Absolute => {
+                let positive = if difference > T::ZERO { T::ONE } else { T::ZERO };
+                if difference < T::ZERO { -T::ONE } else { positive }
+            }
+        }
+    }
+}
+
+/// `Σ (x − y)²` or `Σ |x − y|`, or their mean. Inputs: `x`, `y` of one shape. Output: a scalar.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RegressionLoss {
+    pub distance: Distance,
+    pub reduction: Reduction,
+}
+
+/// Appends the squared error of `prediction`, `Σ (prediction − target)²` or its mean. Both may need a gradient.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ.
+pub fn mse(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction: Reduction) -> Result<TensorId> {
+    graph.push_one(RegressionLoss { distance: Distance::Squared, reduction }, &[prediction, target])
+}
+
+/// Appends the absolute error of `prediction`, `Σ |prediction − target|` or its mean; its slope is 0 where they are equal.
+/// Both may need a gradient.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ.
+pub fn mae(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction: Reduction) -> Result<TensorId> {
+    graph.push_one(RegressionLoss { distance: Distance::Absolute, reduction }, &[prediction, target])
+}
+
+/// Groups of 4 channels that a workgroup sums.
+const CHUNK4: usize = 4096;
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+struct Params {
+    workgroups: u32,
+    rows: u32,
+    channels: u32,
+    chunk4: u32,
+    x_offset4: u32,
+    x_stride4: u32,
+    y_offset4: u32,
+    y_stride4: u32,
+    d_offset4: u32,
+    d_stride4: u32,
+    dloss_offset4: u32,
+    factor: f32,
+}
+
+fn params(plan: &GpuPlan<'_>) -> Params {
+    let (x, y) = (&plan.inputs[0], &plan.inputs[1]);
+    let (x_offset4, x_stride4) = x.place4();
+    let (y_offset4, y_stride4) = y.place4();
+    Params {
+        rows: x.shape.rows() as u32,
+        channels: x.shape.channels as u32,
+        chunk4: CHUNK4 as u32,
+        x_offset4,
+        x_stride4,
+        y_offset4,
+        y_stride4,
+        ..Params::zeroed()
+    }
+}
+
+impl Op for RegressionLoss {
+    fn name(&self) -> &'static str {
+        "regression_loss"
+    }
+
+    fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        expect_kinds(self, inputs, &[Kind::Real, Kind::Real])?;
+        expect_same(self, inputs[0], inputs[1])?;
+        Ok(vec![Shape::scalar()])
+    }
+
+    fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
+        let Some(dloss) = gradient.of_output(0) else { return Ok(()) };
+        let inputs = [gradient.input(0), gradient.input(1), dloss];
+        for (position, sign) in [1.0, -1.0].into_iter().enumerate() {
+            if gradient.wanted(position) {
+                let d = gradient.push_one(RegressionLossGrad { loss: *self, sign }, &inputs)?;
+                gradient.give(position, d)?;
+            }
+        }
+        Ok(())
+    }
+
+    cpu_reference!();
+
+    fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
+        let (x, y) = (&plan.inputs[0], &plan.inputs[1]);
+        let (planned, count) = (x.planned.padded_len() / 4, x.shape.padded_len() / 4);
+        let (planned, count) = (planned.div_ceil(CHUNK4), count.div_ceil(CHUNK4));
+        let sums = Binding::Scratch { index: 0, elements: 2 * planned };
+        let dispatch = Dispatch::new("regression_loss", "main")
+            .define("SUMS", true)
+            .define("SQUARED", self.distance == Distance::Squared)
+            .read(x.binding)
+            .read(y.binding)
+            .write(sums)
+            .params(&Params { workgroups: count as u32, ..params(plan) })
+            .workgroups(count);
+        let total = Total::Scaled { factor: self.reduction.factor(x.shape) as f32, y: &plan.outputs[0] };
+        Ok(std::iter::once(dispatch).chain(reduce(sums, planned, count, 1, total)).collect())
+    }
+}
+
+impl RegressionLoss {
+    fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
+        let (x, y, distance) = (&run.inputs[0], &run.inputs[1], self.distance);
+        let (rows, channels) = (x.shape.rows(), x.shape.channels);
+        let tiles: Vec<T> = (0..rows.div_ceil(ROW_TILE))
+            .into_par_iter()
+            .map(|tile| {
+                // Channels apart, then added: loops over channels can use vectors.
+                let mut sums = vec![T::ZERO; channels];
+                vectorised(|| {
+                    for row in tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE) {
+                        for ((sum, &x), &y) in sums.iter_mut().zip(x.row(row)).zip(y.row(row)) {
+                            *sum += distance.of(x - y);
+                        }
+                    }
+                });
+                sums.into_iter().sum()
+            })
+            .collect();
+        let sum: T = tiles.into_iter().sum();
+        write_scalar(run.outputs[0].row(0), sum * T::of(self.reduction.factor(x.shape)));
+        Ok(())
+    }
+}
+
+/// The gradient of `x` (`sign` 1) or `y` (`sign` −1). Inputs: `x`, `y`, `dloss`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RegressionLossGrad {
+    pub loss: RegressionLoss,
+    pub sign: f32,
+}
+
+impl Op for RegressionLossGrad {
+    fn name(&self) -> &'static str {
+        "regression_loss_grad"
+    }
+
+    fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        expect_kinds(self, inputs, &[Kind::Real; 3])?;
+        expect_same(self, inputs[0], inputs[1])?;
+        expect_same(self, inputs[2], Shape::scalar())?;
+        Ok(vec![inputs[0]])
+    }
+
+    cpu_reference!();
+
+    fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
+        let (x, y, dloss, d) = (&plan.inputs[0], &plan.inputs[1], &plan.inputs[2], &plan.outputs[0]);
+        let squared = self.loss.distance == Distance::Squared;
+        let (d_offset4, d_stride4) = d.place4();
+        let params = Params {
+            d_offset4,
+            d_stride4,
+            dloss_offset4: dloss.place4().0,
+            factor: (if squared { 2.0 } else { 1.0 } * self.loss.reduction.factor(x.shape)) as f32 * self.sign,
+            ..params(plan)
+        };
+        Ok(vec![
+            Dispatch::new("regression_loss", "main")
+                .define("SQUARED", squared)
+                .read(x.binding)
+                .read(y.binding)
+                .read(dloss.binding)
+                .write(d.binding)
+                .params(&params)
+                .workgroups((x.shape.padded_len() / 4).div_ceil(256)),
+        ])
+    }
+}
+
+impl RegressionLossGrad {
+    fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
+        let (x, y, d) = (&run.inputs[0], &run.inputs[1], &mut run.outputs[0]);
+        let factor = T::of(self.loss.reduction.factor(x.shape) * f64::from(self.sign)) * run.inputs[2].scalar();
+        let (rows, stride, padded, distance) = (d.shape.rows(), d.stride, d.shape.stride(), self.loss.distance);
+        for_row_tiles(d.data, stride, rows, |first, chunk| {
+            for (row, values) in chunk.chunks_mut(stride).enumerate() {
+                let row = first + row;
+                for ((d, &x), &y) in values[..padded].iter_mut().zip(x.row(row)).zip(y.row(row)) {
+                    *d = factor * distance.slope(x - y);
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+pub(super) fn case(random: &mut Random) -> Case {
+    let distance = [Distance::Squared, Distance::Absolute][random.below(2) as usize];
+    let reduction = [Reduction::Mean, Reduction::Sum][random.below(2) as usize];
+    Case::new(RegressionLoss { distance, reduction }, vec![CaseInput::real(random_shape(random)); 2])
+}
