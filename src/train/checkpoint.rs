@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::file::{Contents, Stored, VERSION, as_read, differences, metadata, unusable};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::Store;
 use crate::graph::{Program, State};
 

@@ -161,14 +161,19 @@ impl Contents {
             Some(there) if there == format => {}
             Some(there) => return Err(unusable(path, format!("the file is a {there}, not a {format}"))),
             None => {
-                return Err(unusable(path, format!("another program wrote this file: its metadata don't say {format}")));
+                return Err(unusable(
+                    path,
+                    format!("another program wrote this file: its metadata don't say {format}"),
+                ));
             }
         }
         if found("version") != Some(VERSION) {
             let version = found("version").unwrap_or("none");
             return Err(unusable(
                 path,
-                format!("the format's version is {version}, this build reads {VERSION}: use the crate's release that wrote it"),
+                format!(
+                    "the format's version is {version}, this build reads {VERSION}: use the crate's release that wrote it"
+                ),
             ));
         }
         if found("model") != Some(model) {

@@ -93,7 +93,10 @@ impl<C> Model<C> {
             true => Ok(flat),
             false => Err(unusable(
                 &self.path,
-                format!("the weights are not those of this model: {}; build it with the file's configuration", wrong.join(", ")),
+                format!(
+                    "the weights are not those of this model: {}; build it with the file's configuration",
+                    wrong.join(", ")
+                ),
             )),
         }
     }

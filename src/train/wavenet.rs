@@ -58,8 +58,7 @@ impl WaveNetTask {
             return Err(Error::Config("valid_chunks must be at least 1 (none for all), got 0".into()));
         }
         check(&model, "training", &train)?;
-        let program =
-            model.training(Extent { batch: options.batch, time: train.chunk() }, &options.optimizer)?;
+        let program = model.training(Extent { batch: options.batch, time: train.chunk() }, &options.optimizer)?;
         let valid = valid.map(|chunks| Validator::new(&model, chunks, &options)).transpose()?;
         let data_hash = hash(model.config().input, &train);
         Ok(Self { model, options, train: Arc::new(train), data_hash, program, valid })
@@ -111,7 +110,13 @@ fn hash(input: WaveNetInput, chunks: &Chunks) -> String {
 }
 
 /// Writes a batch to the inputs of a program with a loss, or its first `rows` chunks where the program was resized.
-fn feed(program: &WaveNetProgram, input: WaveNetInput, rows: usize, batch: &Batch, executor: &mut Executor) -> Result<()> {
+fn feed(
+    program: &WaveNetProgram,
+    input: WaveNetInput,
+    rows: usize,
+    batch: &Batch,
+    executor: &mut Executor,
+) -> Result<()> {
     let inputs = batch.input.len() / batch.rows() * rows;
     match input {
         WaveNetInput::Classes => executor.write_ids(program.input, &batch.input[..inputs])?,
