@@ -13,6 +13,9 @@ use crate::exec::Store;
 use crate::graph::{Program, State};
 
 const FORMAT: &str = "receptive-checkpoint";
+/// All entries of the metadata.
+const KEYS: [&str; 9] =
+    ["format", "version", "model", "config", "optimizer", "settings", "step", "validation", "checksum"];
 const ADVICE: &str = "continue from another copy, or start anew without it";
 
 /// A mean loss over the validation data.
@@ -100,6 +103,10 @@ impl Checkpoint {
         let path = path.as_ref();
         let contents = Contents::read(path, ADVICE)?;
         contents.expect(path, FORMAT, model)?;
+        // One may be a damaged name of another.
+        if let Some(key) = contents.metadata.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(unusable(path, format!("its metadata have an unknown entry {key:?}; {ADVICE}")));
+        }
         let validation = contents.metadata.get("validation").map(|text| {
             let mut words = text.split(' ');
             let step = words.next().and_then(|word| word.parse().ok());

@@ -1,7 +1,12 @@
 //! The promises of the crate, a file each. One binary, so that one device serves all tests.
 
+mod bad_checkpoints;
 mod device;
 mod golden_optim;
 mod gpu_matches_cpu;
 mod gradients;
+mod no_hidden_work;
+mod resume_is_exact;
 mod support;
+mod tiny_wavenet;
+mod training;
