@@ -2,6 +2,8 @@
 
 mod device;
 mod golden_optim;
+mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
+mod shaders;
 mod support;
