@@ -7,7 +7,7 @@ use crate::device::{Choice, Variant, choose};
 use crate::error::Result;
 use crate::graph::{
     Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, for_row_tiles, pad4, shape_error, vectorised,
+    expect_kinds, for_row_tiles, pad4, shape_error,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::sum_time::SumTime;
@@ -187,19 +187,17 @@ impl EmbeddingGrad {
         dtable.data[..end].par_chunks_mut(part_rows * stride).enumerate().for_each(|(part, sums)| {
             sums.fill(T::ZERO);
             let (low, high) = (part * part_rows, table_rows.min((part + 1) * part_rows));
-            vectorised(|| {
-                for tap in low / classes..taps.min(high.div_ceil(classes)) {
-                    for row in 0..dy.shape.rows() {
-                        let (sequence, at) = (row / time, row % time);
-                        let Some(from) = map.source(at, tap, ids.shape.time) else { continue };
-                        let id = ids.ids[sequence * ids.shape.time + from] as usize;
-                        let at = tap * classes + id;
-                        if id < classes && (low..high).contains(&at) {
-                            add_to(&mut sums[(at - low) * stride..][..padded], dy.row(row));
-                        }
+            for tap in low / classes..taps.min(high.div_ceil(classes)) {
+                for row in 0..dy.shape.rows() {
+                    let (sequence, at) = (row / time, row % time);
+                    let Some(from) = map.source(at, tap, ids.shape.time) else { continue };
+                    let id = ids.ids[sequence * ids.shape.time + from] as usize;
+                    let at = tap * classes + id;
+                    if id < classes && (low..high).contains(&at) {
+                        add_to(&mut sums[(at - low) * stride..][..padded], dy.row(row));
                     }
                 }
-            });
+            }
         });
         Ok(())
     }

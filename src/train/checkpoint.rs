@@ -97,8 +97,8 @@ impl Checkpoint {
     /// Reads the checkpoint of a model of the kind `model` (such as `wavenet`).
     ///
     /// # Errors
-    /// [`Error::Io`] if the file can't be read; [`Error::Checkpoint`], saying what is wrong and what to do, if it is
-    /// damaged or something else.
+    /// [`Error::Io`](crate::Error::Io) if the file can't be read; [`Error::Checkpoint`](crate::Error::Checkpoint), saying
+    /// what is wrong and what to do, if it is damaged or something else.
     pub fn load(path: impl AsRef<Path>, model: &str) -> Result<Self> {
         let path = path.as_ref();
         let contents = Contents::read(path, ADVICE)?;
@@ -129,7 +129,7 @@ impl Checkpoint {
     /// The model's configuration.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it is not a `C`.
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) if it is not a `C`.
     pub fn config<C: DeserializeOwned>(&self) -> Result<C> {
         self.contents.json(&self.path, "config")
     }
@@ -137,7 +137,7 @@ impl Checkpoint {
     /// The optimizer's configuration.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it is not one that this build knows.
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) if it is not one that this build knows.
     pub fn optimizer(&self) -> Result<crate::optim::OptimizerConfig> {
         self.contents.json(&self.path, "optimizer")
     }

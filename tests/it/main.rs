@@ -3,10 +3,12 @@
 mod bad_checkpoints;
 mod device;
 mod golden_optim;
+mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
 mod no_hidden_work;
 mod resume_is_exact;
+mod shaders;
 mod support;
 mod tiny_wavenet;
 mod training;
