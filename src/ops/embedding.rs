@@ -174,32 +174,46 @@ pub(crate) struct EmbeddingGrad {
 
 /// Parts of the table that are summed on their own thread.
 const PARTS: usize = 32;
+/// Slabs of rows that are summed apart, at most: a class that comes often then loses fewer digits.
+const SLABS: usize = 16;
+/// Rows of a slab, at least.
+const MIN_SLAB: usize = 1024;
 
 impl EmbeddingGrad {
-    /// Every part of the table walks through all ids, so that each sum has its terms in the order of time.
+    /// Every part of the table walks through all ids, so that the order of each sum is that of time.
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (ids, dy, dtable) = (&run.inputs[0], &run.inputs[1], &mut run.outputs[0]);
-        let (map, classes, taps) = (self.geometry.forward(), self.table.time, self.geometry.kernel);
-        let (time, stride, padded) = (dy.shape.time, dtable.stride, self.table.stride());
-        let table_rows = self.table.rows();
-        let part_rows = table_rows.div_ceil(PARTS);
-        let end = dtable.data.len().min(table_rows * stride);
-        dtable.data[..end].par_chunks_mut(part_rows * stride).enumerate().for_each(|(part, sums)| {
-            sums.fill(T::ZERO);
-            let (low, high) = (part * part_rows, table_rows.min((part + 1) * part_rows));
-            vectorised(|| {
-                for tap in low / classes..taps.min(high.div_ceil(classes)) {
-                    for row in 0..dy.shape.rows() {
-                        let (sequence, at) = (row / time, row % time);
-                        let Some(from) = map.source(at, tap, ids.shape.time) else { continue };
-                        let id = ids.ids[sequence * ids.shape.time + from] as usize;
-                        let at = tap * classes + id;
-                        if id < classes && (low..high).contains(&at) {
-                            add_to(&mut sums[(at - low) * stride..][..padded], dy.row(row));
-                        }
+        let (map, classes, time) = (self.geometry.forward(), self.table.time, dy.shape.time);
+        let (rows, stride, padded, table_rows) =
+            (dy.shape.rows(), dtable.stride, self.table.stride(), self.table.rows());
+        let (part_rows, slab_rows) = (table_rows.div_ceil(PARTS), rows.div_ceil(SLABS).max(MIN_SLAB));
+        let sum_slab = |low: usize, high: usize, slab: usize, sums: &mut [T]| {
+            for tap in low / classes..self.geometry.kernel.min(high.div_ceil(classes)) {
+                for row in slab..rows.min(slab + slab_rows) {
+                    let (sequence, at) = (row / time, row % time);
+                    let Some(from) = map.source(at, tap, ids.shape.time) else { continue };
+                    let id = ids.ids[sequence * ids.shape.time + from] as usize;
+                    let at = tap * classes + id;
+                    if id < classes && (low..high).contains(&at) {
+                        add_to(&mut sums[(at - low) * stride..][..padded], dy.row(row));
                     }
                 }
-            });
+            }
+        };
+        let end = dtable.data.len().min(table_rows * stride);
+        dtable.data[..end].par_chunks_mut(part_rows * stride).enumerate().for_each(|(part, sums)| {
+            let (low, high) = (part * part_rows, table_rows.min((part + 1) * part_rows));
+            sums.fill(T::ZERO);
+            vectorised(|| sum_slab(low, high, 0, sums));
+            let mut slab_sums = vec![];
+            for slab in (slab_rows..rows).step_by(slab_rows) {
+                slab_sums.clear();
+                slab_sums.resize(sums.len(), T::ZERO);
+                vectorised(|| {
+                    sum_slab(low, high, slab, &mut slab_sums);
+                    add_to(sums, &slab_sums);
+                });
+            }
         });
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! The promises of the crate, a file each. One binary, so that one device serves all tests.
 
+mod concat;
 mod device;
+mod golden;
+mod golden_pytorch;
 mod gpu_matches_cpu;
 mod gradients;
+mod losses;
 mod support;
