@@ -33,6 +33,7 @@ struct Params {
     dst_stride4: u32,
     add_offset4: u32,
     add_stride4: u32,
+    add_time: u32,      // 1: one position serves the whole sequence
     pre_offset4: u32,
     pre_stride4: u32,
     slope: f32,
@@ -89,15 +90,15 @@ fn store(m: u32, n4: u32, sum: vec4<f32>) {
     value += bias[n4];
 #endif
 #ifdef ADD
-    value += addend[p.add_offset4 + m * p.add_stride4 + n4];
+    value += addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4];
 #endif
     let to = p.dst_offset4 + m * p.dst_stride4 + n4;
 #ifdef GATE_GRADIENT
     // value is the gradient of z = tanh(a) * sigmoid(b); a and b lie n channels apart, as do their gradients.
-    let from = p.pre_offset4 + m * p.pre_stride4 + n4;
+    let at = p.pre_offset4 + m * p.pre_stride4 + n4;
     let half4 = p.n / 4u;
-    let a = safe_tanh4(pre[from]);
-    let b = sigmoid4(pre[from + half4]);
+    let a = safe_tanh4(pre[at]);
+    let b = sigmoid4(pre[at + half4]);
     dst[to] = value * b * (vec4<f32>(1.0) - a * a);
     dst[to + half4] = value * a * b * (vec4<f32>(1.0) - b);
 #else

@@ -5,7 +5,9 @@ pub mod device;
 mod error;
 pub mod exec;
 pub mod graph;
+pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod random;
 
 pub use device::Device;

@@ -15,12 +15,16 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "conv1d_grad_weight"
     "embedding"
     "embedding_grad"
+    "gate"
+    "grad_norm"
+    "optimizer"
     "reduce"
     "regression_loss"
     "softmax_cross_entropy"
     "softmax_cross_entropy_grad"
     "sum"
     "sum_time"
+    "wavenet_layer"
 };
 
 /// `shaders/shared/*.wgsl`, for `#import`

@@ -1,5 +1,6 @@
 //! The GPU executor: plans once, then a step is one command encoder and one submit.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +8,7 @@ use rayon::prelude::*;
 
 use super::ring::Ring;
 use super::wrong_length;
-use crate::device::{Gpu, Kernel, KernelKey, PARAMETER_BYTES};
+use crate::device::{Capabilities, Gpu, Kernel, KernelKey, PARAMETER_BYTES};
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
 use crate::graph::{
@@ -95,7 +96,6 @@ pub struct GpuExecutor {
     buffers: Vec<wgpu::Buffer>,
     shapes: Vec<Shape>,
     planned: Vec<Planned>,
-    variants: Vec<String>,
     step_buffer: wgpu::Buffer,
     params_buffer: wgpu::Buffer,
     /// All dispatches' parameters, 64 words each.
@@ -121,8 +121,9 @@ impl GpuExecutor {
                 _ => gpu.buffer(&allocation.label, bytes, STORAGE)?,
             });
         }
-        let (dispatches, variants) = dispatches(gpu, program, &shapes)?;
+        let dispatches = dispatches_at(program, gpu.capabilities(), &shapes)?;
         let scratch = scratch_buffers(gpu, &dispatches)?;
+        let tables = table_buffers(gpu, &dispatches)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params_buffer = gpu.buffer("parameters", dispatches.len() as u64 * PARAMETER_BYTES, usage)?;
         let step_buffer = gpu.buffer("step", STEP_BYTES, STORAGE)?;
@@ -152,7 +153,6 @@ impl GpuExecutor {
             buffers,
             shapes,
             planned: vec![],
-            variants,
             step_buffer,
             params_buffer,
             params,
@@ -161,14 +161,20 @@ impl GpuExecutor {
             poison: None,
         };
         for (index, dispatch) in dispatches.iter().enumerate() {
-            let planned = executor.bind(index, dispatch, &scratch)?;
+            let planned = executor.bind(index, dispatch, &scratch, &tables)?;
             executor.planned.push(planned);
         }
         executor.set_params(&dispatches);
         Ok(executor)
     }
 
-    fn bind(&self, index: usize, dispatch: &Dispatch, scratch: &[wgpu::Buffer]) -> Result<Planned> {
+    fn bind(
+        &self,
+        index: usize,
+        dispatch: &Dispatch,
+        scratch: &[wgpu::Buffer],
+        tables: &HashMap<*const u32, wgpu::Buffer>,
+    ) -> Result<Planned> {
         let kernel = self.gpu.kernel(&dispatch.kernel)?;
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
@@ -181,6 +187,10 @@ impl GpuExecutor {
         for (position, &binding) in dispatch.bindings.iter().enumerate() {
             let (buffer, offset, bytes) = match binding {
                 Binding::Scratch { index, .. } => (&scratch[index], 0, scratch[index].size()),
+                Binding::Table(table) => {
+                    let buffer = &tables[&dispatch.tables[table].as_ptr()];
+                    (buffer, 0, buffer.size())
+                }
                 Binding::Step => (&self.step_buffer, 0, self.step_buffer.size()),
                 Binding::Tensor(tensor) => self.range(tensor, tensor)?,
                 Binding::Span(first, last) => self.range(first, last)?,
@@ -246,11 +256,6 @@ impl GpuExecutor {
         &self.gpu
     }
 
-    /// The kernel variants chosen, one line a dispatch that had a choice.
-    pub fn variants(&self) -> &[String] {
-        &self.variants
-    }
-
     /// Dispatches of a step.
     pub fn dispatches(&self) -> usize {
         self.planned.len()
@@ -267,7 +272,7 @@ impl GpuExecutor {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         let shapes = self.program.shapes(extent)?;
-        let (dispatches, _) = dispatches(&self.gpu, &self.program, &shapes)?;
+        let dispatches = dispatches_at(&self.program, self.gpu.capabilities(), &shapes)?;
         for (planned, dispatch) in self.planned.iter().zip(&dispatches) {
             if planned.kernel.label != dispatch.kernel.to_string() {
                 return Err(Error::Graph(format!(
@@ -462,10 +467,17 @@ fn check_binding(gpu: &Gpu, what: &str, bytes: u64) -> Result<()> {
     })
 }
 
-/// All dispatches of a step, and what is to say of the variants chosen.
-fn dispatches(gpu: &Gpu, program: &Program, shapes: &[Shape]) -> Result<(Vec<Dispatch>, Vec<String>)> {
+/// The dispatches of one step of a program at its planned extent: kernels, bindings, parameters and, in words, the
+/// variants chosen. Needs no device.
+///
+/// # Errors
+/// As [`Program::shapes`]; what choosing a kernel gives.
+pub fn dispatches(program: &Program, capabilities: &Capabilities) -> Result<Vec<Dispatch>> {
+    dispatches_at(program, capabilities, &program.shapes(program.extent())?)
+}
+
+fn dispatches_at(program: &Program, capabilities: &Capabilities, shapes: &[Shape]) -> Result<Vec<Dispatch>> {
     let mut all = Vec::new();
-    let mut variants = Vec::new();
     let operand = |&tensor: &TensorId| {
         let place =
             program.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", program.name(tensor))))?;
@@ -477,20 +489,16 @@ fn dispatches(gpu: &Gpu, program: &Program, shapes: &[Shape]) -> Result<(Vec<Dis
             stride: place.stride,
             offset,
             needed: program.needed[tensor.index()],
+            param: matches!(program.tensors[tensor.index()].role, Role::Param(_)).then_some(place.offset),
         })
     };
     for step in program.steps.iter().filter(|step| !step.elided) {
         let inputs: Vec<Operand> = step.node.inputs.iter().map(operand).collect::<Result<_>>()?;
         let outputs: Vec<Operand> = step.node.outputs.iter().map(operand).collect::<Result<_>>()?;
-        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities: gpu.capabilities() };
-        for dispatch in step.node.op.gpu(&plan)? {
-            if let Some(variant) = &dispatch.variant {
-                variants.push(format!("{:?}: {variant}", step.node.op));
-            }
-            all.push(dispatch);
-        }
+        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities };
+        all.extend(step.node.op.gpu(&plan)?);
     }
-    Ok((all, variants))
+    Ok(all)
 }
 
 /// One buffer for each scratch index, as large as the largest operator needs: operators run one after the other.
@@ -505,4 +513,17 @@ fn scratch_buffers(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Vec<wgpu::Buffe
         }
     }
     sizes.iter().map(|&elements| gpu.buffer("scratch", elements as u64 * 4, STORAGE)).collect()
+}
+
+/// The constant data of all dispatches on the device, by its address on the host: dispatches share what they can.
+fn table_buffers(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<HashMap<*const u32, wgpu::Buffer>> {
+    let mut buffers = HashMap::new();
+    for table in dispatches.iter().flat_map(|d| &d.tables) {
+        if let Entry::Vacant(vacant) = buffers.entry(table.as_ptr()) {
+            let buffer = gpu.buffer("table", table.len() as u64 * 4, STORAGE)?;
+            gpu.write(&buffer, 0, bytemuck::cast_slice(table))?;
+            vacant.insert(buffer);
+        }
+    }
+    Ok(buffers)
 }

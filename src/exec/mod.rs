@@ -12,8 +12,8 @@ use crate::graph::{Extent, Program, Shape, State, StepArgs, TensorId};
 
 pub(crate) use cpu::CpuStates;
 pub use cpu::{CpuExecutor, Element};
-pub use gpu::GpuExecutor;
 pub(crate) use gpu::GpuStates;
+pub use gpu::{GpuExecutor, dispatches};
 
 /// The metrics of one step, in the order in which the program names them.
 #[derive(Debug, Clone, PartialEq)]

@@ -44,7 +44,7 @@ pub enum State {
     FirstMoment,
     /// The optimizer's second moment.
     SecondMoment,
-    /// Counters: updates applied.
+    /// The optimizer's count of updates: [`optim::counters_of`](crate::optim::counters_of).
     Counters,
 }
 
@@ -215,9 +215,22 @@ impl Graph {
         }
     }
 
-    /// Appends an operator that updates persistent tensors in place.
-    pub(crate) fn push_in_place(&mut self, op: impl Op + 'static, inputs: &[TensorId], updated: &[TensorId]) {
-        self.nodes.push(Node { op: Arc::new(op), inputs: inputs.to_vec(), outputs: updated.to_vec() });
+    /// Appends an operator that updates persistent tensors in place. Its outputs are those of its shape rule, which it
+    /// gives, and after them what it updates.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub(crate) fn push_in_place(
+        &mut self,
+        op: impl Op + 'static,
+        inputs: &[TensorId],
+        updated: &[TensorId],
+    ) -> Result<Vec<TensorId>> {
+        let outputs = self.push(op, inputs)?;
+        if let Some(node) = self.nodes.last_mut() {
+            node.outputs.extend_from_slice(updated);
+        }
+        Ok(outputs)
     }
 
     fn new_tensor(&mut self, name: &str, shape: Shape, role: Role, differentiable: bool) -> TensorId {

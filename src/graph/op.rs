@@ -1,6 +1,7 @@
 //! What an operator is: a shape rule, a gradient rule, a CPU reference and a GPU dispatch.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::device::{Access, Capabilities, KernelKey};
 use crate::error::{Error, Result};
@@ -148,6 +149,8 @@ pub struct Operand {
     pub offset: usize,
     /// Whether anybody reads it.
     pub needed: bool,
+    /// Where it lies in the flat vector, if it is a parameter.
+    pub param: Option<usize>,
 }
 
 impl Operand {
@@ -159,7 +162,7 @@ impl Operand {
     /// A tensor that lives as long as the operator.
     pub fn scratch(index: usize, planned: Shape, shape: Shape) -> Self {
         let binding = Binding::Scratch { index, elements: planned.padded_len() };
-        Self { binding, shape, planned, stride: shape.stride(), offset: 0, needed: true }
+        Self { binding, shape, planned, stride: shape.stride(), offset: 0, needed: true, param: None }
     }
 
     /// Groups of 4 channels.
@@ -195,6 +198,8 @@ pub enum Binding {
     },
     /// The numbers of the step: `Step` in `shaders/shared/step.wgsl`.
     Step,
+    /// Constant data of the operator's own: an index in [`Dispatch::tables`].
+    Table(usize),
 }
 
 /// One dispatch of a kernel.
@@ -204,6 +209,9 @@ pub struct Dispatch {
     pub kernel: KernelKey,
     /// Storage buffers, from binding 1 on.
     pub bindings: Vec<Binding>,
+    /// Constant data that bindings name, uploaded when the program is planned; as the bindings, it follows from the
+    /// planned shapes alone.
+    pub tables: Vec<Arc<[u32]>>,
     /// The uniform at binding 0, at most 64 words.
     pub params: Vec<u32>,
     /// Workgroups in all; laid out in two dimensions where one does not hold them (`shaders/shared/grid.wgsl`).
@@ -218,6 +226,7 @@ impl Dispatch {
         Self {
             kernel: KernelKey { shader, entry, defines: vec![], constants: vec![], access: vec![] },
             bindings: vec![],
+            tables: vec![],
             params: vec![],
             workgroups: 0,
             variant: None,
@@ -254,6 +263,14 @@ impl Dispatch {
         self.bindings.push(binding);
         self.kernel.access.push(Access::ReadWrite);
         self
+    }
+
+    /// The next binding: constant data, only read.
+    #[must_use]
+    pub fn table(mut self, table: &Arc<[u32]>) -> Self {
+        self.tables.push(Arc::clone(table));
+        let index = self.tables.len() - 1;
+        self.read(Binding::Table(index))
     }
 
     /// The uniform.

@@ -13,7 +13,6 @@ pub struct Program {
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) steps: Vec<Step>,
     pub(crate) params: ParamLayout,
-    pub(crate) outputs: Vec<TensorId>,
     pub(crate) metrics: Vec<TensorId>,
     pub(crate) allocations: Vec<Allocation>,
     pub(crate) placements: Vec<Option<Placement>>,

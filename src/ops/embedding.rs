@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use crate::device::{Choice, Variant, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, for_row_tiles, pad4, shape_error, vectorised,
+    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
+    for_row_tiles, pad4, shape_error, vectorised,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::sum_time::SumTime;
@@ -254,9 +254,9 @@ const WORKGROUPS: usize = 512;
 const MAX_SCRATCH: usize = 1 << 24;
 
 /// Slabs of rows, each with a whole table of its own: not more rows of tables than rows to sum, give or take.
-fn slabs(table: &Shape, planned: &Operand, split: Split) -> usize {
-    let tiles = table.batch * planned.shape.channels.div_ceil(4 * split.groups);
-    let by_rows = planned.planned.rows() / 64.max(table.time / 2);
+fn slabs(table: &Shape, rows: usize, split: Split) -> usize {
+    let tiles = table.batch * table.channels.div_ceil(4 * split.groups);
+    let by_rows = rows / 64.max(table.time / 2);
     let by_memory = MAX_SCRATCH / table.padded_len();
     WORKGROUPS.div_ceil(tiles).min(by_rows).min(by_memory).max(1)
 }
@@ -306,7 +306,7 @@ impl Op for EmbeddingGrad {
         let (ids, dy, dtable) = (&plan.inputs[0], &plan.inputs[1], &plan.outputs[0]);
         let choice: Choice<Split> = choose("embedding_grad", SPLITS, &self.table, plan.capabilities)?;
         let Split { groups, shared } = choice.value;
-        let slab_rows = dy.planned.rows().div_ceil(slabs(&self.table, dy, choice.value));
+        let slab_rows = dy.planned.rows().div_ceil(slabs(&self.table, dy.planned.rows(), choice.value));
         let planned_slabs = dy.planned.rows().div_ceil(slab_rows);
         let slabs = dy.shape.rows().div_ceil(slab_rows);
         let channels4 = dy.channels4() as usize;
@@ -374,4 +374,27 @@ pub(super) fn case(random: &mut Random) -> Case {
         inputs.push(CaseInput::real(Shape::vector(channels)));
     }
     Case::new(Embedding { geometry, bias }, inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Capabilities;
+
+    #[test]
+    fn the_split_keeps_a_gpu_busy_and_the_memory_bounded() {
+        let split = |table: Shape, rows| {
+            let split = choose("embedding_grad", SPLITS, &table, &Capabilities::floor()).unwrap().value;
+            (split.groups, split.shared, slabs(&table, rows, split))
+        };
+        // WaveNet's input on 8-bit audio: 64 slabs × 2 taps × 4 tiles of 16 channels.
+        assert_eq!(split(Shape::new(2, 256, 64), 65_536), (4, true, 64));
+        assert_eq!(split(Shape::new(1, 512, 64), 65_536), (2, true, 64));
+        assert_eq!(split(Shape::new(1, 1024, 64), 65_536), (1, true, 32));
+        assert_eq!(split(Shape::new(1, 5, 1), 3), (4, true, 1));
+        // Word vectors: three tables of 21.6 MB are what 64 MB hold.
+        assert_eq!(split(Shape::new(1, 18_000, 300), 65_536), (4, false, 3));
+        // One table that is larger still.
+        assert_eq!(split(Shape::new(1, 100_000, 300), 1 << 20), (4, false, 1));
+    }
 }

@@ -75,11 +75,13 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "constant", case: ops::constant::case },
     Entry { name: "conv1d", case: ops::conv1d::case },
     Entry { name: "embedding", case: ops::embedding::case },
+    Entry { name: "gate", case: ops::gate::case },
     Entry { name: "regression_loss", case: ops::regression_loss::case },
     Entry { name: "slice", case: ops::concat::slice_case },
     Entry { name: "softmax_cross_entropy", case: ops::softmax_cross_entropy::case },
     Entry { name: "sum", case: ops::sum::case },
     Entry { name: "sum_time", case: ops::sum_time::case },
+    Entry { name: "wavenet_layer", case: ops::wavenet_layer::case },
 ];
 
 /// A random size, with odd channel counts and single rows among them.

@@ -173,13 +173,13 @@ fn a_part_can_be_in_two_concatenations_and_twice_in_one() {
         executor.set_poison(true);
         executor.write(x, &values).unwrap();
         executor.run(&Default::default()).unwrap();
-        let tanh = |x: &f32| x.tanh();
-        let relu = |x: &f32| x.max(0.0);
-        let same = |x: &f32| *x;
-        let parts: [&[&dyn Fn(&f32) -> f32]; 3] = [&[&tanh, &relu], &[&relu, &tanh], &[&tanh, &tanh, &same]];
+        type Function = fn(f32) -> f32;
+        let same: Function = |x| x;
+        let relu: Function = |x| x.max(0.0);
+        let parts: [&[Function]; 3] = [&[f32::tanh, relu], &[relu, f32::tanh], &[f32::tanh, f32::tanh, same]];
         for (output, functions) in outputs.into_iter().zip(parts) {
             let row = |row: &[f32]| -> Vec<f32> {
-                functions.iter().flat_map(|f| row.iter().map(*f).collect::<Vec<_>>()).collect()
+                functions.iter().flat_map(|f| row.iter().map(|&x| f(x)).collect::<Vec<_>>()).collect()
             };
             let expected: Vec<f32> = values.chunks(4).flat_map(row).collect();
             assert_close(&format!("{device}"), &executor.read(output).unwrap(), &expected, 1e-6, 0.0);

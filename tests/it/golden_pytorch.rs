@@ -54,10 +54,11 @@ fn reduction(config: &Value) -> Reduction {
 }
 
 /// How many cases of each operator there are.
-const CASES: [(&str, usize); 9] = [
+const CASES: [(&str, usize); 10] = [
     ("cross_entropy", 5),
     ("embedding", 3),
     ("embedding_conv", 4),
+    ("gate", 5),
     ("l1", 2),
     ("leaky_relu", 2),
     ("mse", 2),
@@ -67,7 +68,7 @@ const CASES: [(&str, usize); 9] = [
 ];
 
 #[test]
-fn pointwise_losses_and_embeddings() {
+fn activations_gates_losses_and_embeddings() {
     let file = Golden::read("ops");
     let mut cases: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, config) in file.cases() {
@@ -81,7 +82,8 @@ fn pointwise_losses_and_embeddings() {
                 let geometry = Geometry::causal(number(config, "kernel"), number(config, "dilation"));
                 embedding_case(&file, index, config, geometry);
             }
-            _ => continue,
+            "gate" => gate_case(&file, index, config),
+            _ => panic!("no operator {op}"),
         }
         *cases.entry(op).or_default() += 1;
     }
@@ -94,6 +96,18 @@ fn activation_case(file: &Golden, index: usize, config: &Value) {
     let y = ops::activate(&mut case.graph, x, activation(config)).unwrap();
     case.expect(y, "y");
     case.expect_gradients(y, Some("dy"), &[(x, "dx")]);
+    case.check();
+}
+
+fn gate_case(file: &Golden, index: usize, config: &Value) {
+    let mut case = GoldenCase::new(file, index, config, None);
+    let x = case.real("x");
+    let condition = case.has("cond").then(|| case.real("cond"));
+    let y = ops::gate(&mut case.graph, x, condition).unwrap();
+    case.expect(y, "y");
+    let mut inputs = vec![(x, "dx")];
+    inputs.extend(condition.map(|condition| (condition, "dcond")));
+    case.expect_gradients(y, Some("dy"), &inputs);
     case.check();
 }
 

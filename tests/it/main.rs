@@ -3,8 +3,11 @@
 mod concat;
 mod device;
 mod golden;
+mod golden_optim;
 mod golden_pytorch;
+mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
 mod losses;
+mod shaders;
 mod support;

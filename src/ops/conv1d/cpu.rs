@@ -112,13 +112,13 @@ pub(crate) fn add_to<T: Real>(sum: &mut [T], values: &[T]) {
 }
 
 /// The source rows of a tile, the taps side by side; the source itself where one tap reads it row by row.
-enum Gathered<'a, T> {
+pub(crate) enum Gathered<'a, T> {
     Source(&'a [T], usize),
     Copy(Vec<T>, usize),
 }
 
 impl<'a, T: Real> Gathered<'a, T> {
-    fn new(source: &View<'a, T>, map: RowMap, taps: usize, time: usize, first: usize, count: usize) -> Self {
+    pub fn new(source: &View<'a, T>, map: RowMap, taps: usize, time: usize, first: usize, count: usize) -> Self {
         let (channels, source_time) = (source.shape.channels, source.shape.time);
         let direct = taps == 1 && map.shift == 0 && map.multiply == 1 && map.divide == 1 && time == source_time;
         if direct {
@@ -137,7 +137,7 @@ impl<'a, T: Real> Gathered<'a, T> {
         Self::Copy(copy, width)
     }
 
-    fn matrix(&self) -> Matrix<'_, T> {
+    pub fn matrix(&self) -> Matrix<'_, T> {
         match self {
             Self::Source(data, stride) => Matrix::rows(data, *stride),
             Self::Copy(data, width) => Matrix::rows(data, *width),

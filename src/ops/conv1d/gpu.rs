@@ -81,6 +81,7 @@ struct Params {
     dst_stride4: u32,
     add_offset4: u32,
     add_stride4: u32,
+    add_time: u32,
     pre_offset4: u32,
     pre_stride4: u32,
     slope: f32,
@@ -97,6 +98,7 @@ pub(crate) struct Product<'a> {
     pub taps: usize,
     pub transposed: bool,
     pub bias: Option<&'a Operand>,
+    /// Added before the activation; of one position, it serves the whole sequence.
     pub add: Option<&'a Operand>,
     /// Where the gate's gradient is the epilogue: what the gate read.
     pub gate: Option<&'a Operand>,
@@ -135,6 +137,7 @@ impl Product<'_> {
             dst_stride4,
             add_offset4,
             add_stride4,
+            add_time: self.add.map_or(0, |add| add.shape.time as u32),
             pre_offset4,
             pre_stride4,
             slope: self.activation.slope(),

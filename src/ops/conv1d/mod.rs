@@ -6,7 +6,8 @@ mod gpu;
 mod grad_input;
 mod grad_weight;
 
-pub(crate) use cpu::{add_to, convolve};
+use cpu::convolve;
+pub(crate) use cpu::{Gathered, add_to};
 pub use geometry::Geometry;
 pub(crate) use gpu::Product;
 pub(crate) use grad_input::Conv1dGradInput;

@@ -1,0 +1,159 @@
+// Optimizers over the flat vectors. PREPARE computes in one workgroup what a step's update needs, and counts updates:
+//
+//   x  the learning rate, for Adam divided by 1 - beta1^t
+//   y  the square root of 1 - beta2^t
+//   z  the factor that clips the gradients
+//   w  the factor of decoupled weight decay
+//
+// UPDATE applies it to everything, four elements a thread.
+
+#import grid
+
+#ifdef PREPARE
+#import step
+
+struct Params {
+    partials: u32,
+    clip_norm: f32,
+    log_beta1: f32,
+    log_beta2: f32,
+    weight_decay: f32,
+    coefficients_offset4: u32,
+    norm_offset4: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> numbers: Step;
+// Updates applied: the low 20 bits and the rest, both exact.
+@group(0) @binding(2) var<storage, read_write> counters: array<f32>;
+@group(0) @binding(3) var<storage, read_write> coefficients: array<vec4<f32>>;
+#ifdef NORM
+@group(0) @binding(4) var<storage, read_write> norms: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> partials: array<f32>;
+
+var<workgroup> sums: array<f32, 256>;
+#endif
+
+// 1 - e^x for x <= 0, without cancellation near 0: there the Taylor series, whose first term left out is below 2^-28.
+fn one_minus_exp(x: f32) -> f32 {
+    var series = 1.0;
+    for (var n = 11.0; n > 1.5; n -= 1.0) {
+        series = 1.0 + x / n * series;
+    }
+    return select(1.0 - exp(x), -x * series, x > -1.0);
+}
+
+@compute @workgroup_size(256)
+fn prepare_main(@builtin(local_invocation_index) local: u32) {
+    var clip = 1.0;
+#ifdef NORM
+    var sum = 0.0;
+    for (var index = local; index < p.partials; index += 256u) {
+        sum += partials[index];
+    }
+    sums[local] = sum;
+    for (var width = 128u; width > 0u; width /= 2u) {
+        workgroupBarrier();
+        if (local < width) {
+            sums[local] += sums[local + width];
+        }
+    }
+#endif
+    if (local > 0u) {
+        return;
+    }
+#ifdef NORM
+    let norm = sqrt(sums[0]);
+    norms[p.norm_offset4] = vec4<f32>(norm, 0.0, 0.0, 0.0);
+#ifdef CLIP
+    // Not by `min`, which may hide a norm that is NaN.
+    clip = select(p.clip_norm / (norm + 1e-6), 1.0, norm + 1e-6 < p.clip_norm);
+#endif
+#endif
+    var low = counters[0] + 1.0;
+    var high = counters[1];
+    if (low >= 1048576.0) {
+        low = 0.0;
+        high += 1.0;
+    }
+    counters[0] = low;
+    counters[1] = high;
+    let rate = numbers.learning_rate;
+#ifdef ADAM
+    // An error in the exponent is not magnified, so that one rounding of t does no harm.
+    let t = high * 1048576.0 + low;
+    let first = one_minus_exp(t * p.log_beta1);
+    let second = one_minus_exp(t * p.log_beta2);
+    let result = vec4<f32>(rate / first, sqrt(second), clip, 1.0 - rate * p.weight_decay);
+#else
+    let result = vec4<f32>(rate, 1.0, clip, 1.0);
+#endif
+    coefficients[p.coefficients_offset4] = result;
+}
+#endif
+
+#ifdef UPDATE
+struct Params {
+    elements4: u32,
+    coefficients_offset4: u32,
+    beta1: f32,
+    rest1: f32,
+    beta2: f32,
+    rest2: f32,
+    eps: f32,
+    momentum: f32,
+    weight_decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> coefficients: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> grads: array<vec4<f32>>;
+// As in grad_norm.wgsl.
+@group(0) @binding(3) var<storage, read> blocks: array<u32>;
+@group(0) @binding(4) var<storage, read_write> params: array<vec4<f32>>;
+#ifdef ADAM
+@group(0) @binding(5) var<storage, read_write> first: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> second: array<vec4<f32>>;
+#endif
+#ifdef MOMENTUM
+@group(0) @binding(5) var<storage, read_write> first: array<vec4<f32>>;
+#endif
+
+@compute @workgroup_size(256)
+fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+               @builtin(local_invocation_index) local: u32) {
+    let index = workgroup_index(id, count) * 256u + local;
+    if (index >= p.elements4) {
+        return;
+    }
+    let block = blocks[index / 16u];
+    if ((index % 16u) * 4u >= (block & 0x7fffffffu)) {
+        return;
+    }
+    let decays = (block >> 31u) == 1u;
+    let c = coefficients[p.coefficients_offset4];
+    var w = params[index];
+    var g = grads[index] * c.z;
+#ifdef ADAM
+    w *= select(1.0, c.w, decays);
+    let m = p.beta1 * first[index] + p.rest1 * g;
+    let v = p.beta2 * second[index] + p.rest2 * g * g;
+    first[index] = m;
+    second[index] = v;
+    w -= c.x * m / (sqrt(v) / c.y + p.eps);
+#else
+    g += select(0.0, p.weight_decay, decays) * w;
+#ifdef MOMENTUM
+    let m = p.momentum * first[index] + g;
+    first[index] = m;
+#ifdef NESTEROV
+    g += p.momentum * m;
+#else
+    g = m;
+#endif
+#endif
+    w -= c.x * g;
+#endif
+    params[index] = w;
+}
+#endif

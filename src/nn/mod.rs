@@ -1,0 +1,5 @@
+//! Models, built of operators.
+
+pub mod wavenet;
+
+pub use wavenet::{WaveNet, WaveNetConfig, WaveNetInput, WaveNetProgram};

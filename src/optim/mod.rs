@@ -1,0 +1,66 @@
+//! Optimizers: operators that update the flat vector of parameters in place, on the device.
+//!
+//! However many parameters a model has, an update is three dispatches: the gradient norm takes one and the first half of
+//! another, whose other half counts the updates, and one updates everything. The host only sends the learning rate.
+
+mod blocks;
+mod config;
+mod prepare;
+mod schedule;
+mod update;
+
+use crate::error::{Error, Result};
+use crate::graph::{Gradients, Graph, Role, State, TensorId};
+
+use blocks::Blocks;
+pub use config::{Adam, Method, OptimizerConfig, Sgd};
+use prepare::Prepare;
+pub use prepare::{COUNTERS, counters_of, updates_of};
+pub use schedule::{Decay, Schedule};
+use update::Update;
+
+/// What [`append`] adds to a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Updates {
+    /// The L2 norm of all gradients together before clipping, a scalar; may be a metric of the program.
+    pub grad_norm: TensorId,
+}
+
+/// Appends the update of all parameters by `gradients`, at the learning rate of each step's
+/// [`StepArgs`](crate::graph::StepArgs).
+///
+/// What is appended to the graph afterwards reads the updated parameters. The norm is computed only where `config` clips
+/// or the program keeps [`Updates::grad_norm`]. Gradients that are not finite are not caught: they spread to the
+/// parameters, and so to the next loss.
+///
+/// # Errors
+/// [`Error::Config`] as [`OptimizerConfig::validate`]; [`Error::Graph`] if parameters were declared after the gradients
+/// were taken, or the graph has an optimizer already.
+pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig) -> Result<Updates> {
+    config.validate()?;
+    let elements = graph.params().flat_len();
+    if graph.shape(gradients.flat).channels != elements {
+        return Err(Error::Graph(
+            "parameters were declared after the gradients were taken: declare them before".into(),
+        ));
+    }
+    if graph.tensors.iter().any(|tensor| tensor.role == Role::State(State::Counters)) {
+        return Err(Error::Graph("the graph has an optimizer already".into()));
+    }
+    let blocks = Blocks::of(graph.params());
+    let counters = graph.state(State::Counters, COUNTERS);
+    let prepare = Prepare { config: *config, blocks: blocks.clone() };
+    let prepared = graph.push_in_place(prepare, &[gradients.flat], &[counters])?;
+    let (grad_norm, coefficients) = (prepared[0], prepared[1]);
+    graph.set_name(grad_norm, "grad_norm");
+
+    let moments: &[State] = match config.method {
+        Method::Adam(_) => &[State::FirstMoment, State::SecondMoment],
+        Method::Sgd(sgd) if sgd.momentum > 0.0 => &[State::FirstMoment],
+        Method::Sgd(_) => &[],
+    };
+    let updated: Vec<TensorId> =
+        [State::Params].iter().chain(moments).map(|&state| graph.state(state, elements)).collect();
+    graph.push_in_place(Update { method: config.method, blocks }, &[coefficients, gradients.flat], &updated)?;
+    Ok(Updates { grad_norm })
+}

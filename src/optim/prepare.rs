@@ -1,0 +1,196 @@
+//! What the update needs to know of a step: gradient norm, clipping, number of the update, bias corrections.
+
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+use super::blocks::{Blocks, unpack};
+use super::{Method, OptimizerConfig};
+use crate::error::Result;
+use crate::graph::{
+    Binding, CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds, vectorised,
+};
+
+/// Elements of [`State::Counters`](crate::graph::State::Counters): the updates applied, as low and high part, which stay
+/// exact as `f32`; two are not used.
+pub const COUNTERS: usize = 4;
+
+/// The high part counts these: a sum of both parts is exact up to 2⁴⁴ updates.
+const HIGH: u64 = 1 << 20;
+
+/// The updates applied that counters tell of: [`State::Counters`](crate::graph::State::Counters) as read from a store.
+pub fn updates_of(counters: &[f32]) -> u64 {
+    match counters {
+        [low, high, ..] => *high as u64 * HIGH + *low as u64,
+        _ => 0,
+    }
+}
+
+/// The counters of a number of updates applied, to be written to a store.
+pub fn counters_of(updates: u64) -> [f32; COUNTERS] {
+    [(updates % HIGH) as f32, (updates / HIGH) as f32, 0.0, 0.0]
+}
+
+/// Input: the flat gradients. Outputs: their norm, the coefficients of the update as in `shaders/optimizer.wgsl`, and
+/// updated in place the counters.
+#[derive(Debug, Clone)]
+pub(super) struct Prepare {
+    pub config: OptimizerConfig,
+    pub blocks: Blocks,
+}
+
+/// Workgroups of the norm's first pass, at most: its second pass is one workgroup.
+const MAX_PARTIALS: usize = 1024;
+
+/// Elements that one task of the CPU takes.
+const TILE: usize = 256 * PARAM_ALIGN;
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+struct NormParams {
+    elements4: u32,
+    slab4: u32,
+    workgroups: u32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+struct PrepareParams {
+    partials: u32,
+    clip_norm: f32,
+    log_beta1: f32,
+    log_beta2: f32,
+    weight_decay: f32,
+    coefficients_offset4: u32,
+    norm_offset4: u32,
+}
+
+impl Op for Prepare {
+    fn name(&self) -> &'static str {
+        "optimizer_prepare"
+    }
+
+    fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        expect_kinds(self, inputs, &[Kind::Real])?;
+        Ok(vec![Shape::scalar(), Shape::vector(4)])
+    }
+
+    cpu_reference!();
+
+    fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
+        let (grads, norm, coefficients, counters) =
+            (&plan.inputs[0], &plan.outputs[0], &plan.outputs[1], &plan.outputs[2]);
+        let with_norm = self.config.clip_norm.is_some() || norm.needed;
+        let elements4 = self.blocks.elements() / 4;
+        let slab4 = elements4.div_ceil(MAX_PARTIALS).next_multiple_of(256);
+        let partials = elements4.div_ceil(slab4);
+        let scratch = Binding::Scratch { index: 0, elements: MAX_PARTIALS };
+
+        let (log_beta1, log_beta2, weight_decay) = match self.config.method {
+            Method::Adam(adam) => (log_beta(adam.beta1), log_beta(adam.beta2), adam.weight_decay),
+            Method::Sgd(_) => (0.0, 0.0, 0.0),
+        };
+        let params = PrepareParams {
+            partials: partials as u32,
+            clip_norm: self.config.clip_norm.unwrap_or(0.0),
+            log_beta1,
+            log_beta2,
+            weight_decay,
+            coefficients_offset4: coefficients.place4().0,
+            norm_offset4: norm.place4().0,
+        };
+        let mut prepare = Dispatch::new("optimizer", "prepare_main")
+            .define("PREPARE", true)
+            .define("ADAM", matches!(self.config.method, Method::Adam(_)))
+            .define("NORM", with_norm)
+            .define("CLIP", self.config.clip_norm.is_some())
+            .read(Binding::Step)
+            .write(counters.binding)
+            .write(coefficients.binding)
+            .params(&params)
+            .workgroups(1);
+        if !with_norm {
+            return Ok(vec![prepare]);
+        }
+        prepare = prepare.write(norm.binding).read(scratch);
+        let params = NormParams { elements4: elements4 as u32, slab4: slab4 as u32, workgroups: partials as u32 };
+        let norm = Dispatch::new("grad_norm", "main")
+            .read(grads.binding)
+            .table(&self.blocks.0)
+            .write(scratch)
+            .params(&params)
+            .workgroups(partials);
+        Ok(vec![norm, prepare])
+    }
+}
+
+/// `ln β`, finite for β = 0: then `βᵗ` is 0 too in `f32`.
+fn log_beta(beta: f64) -> f32 {
+    beta.ln().max(-1e4) as f32
+}
+
+impl Prepare {
+    fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
+        let norm = self.norm(run.inputs[0].data);
+        let clip = match self.config.clip_norm {
+            // Not by `min`, which would hide a norm that is NaN.
+            Some(limit) if norm + 1e-6 >= f64::from(limit) || norm.is_nan() => f64::from(limit) / (norm + 1e-6),
+            _ => 1.0,
+        };
+        let counters = &mut run.outputs[2].data;
+        let updates = 1 + counters[1].to_f64() as u64 * HIGH + counters[0].to_f64() as u64;
+        counters[0] = T::of((updates % HIGH) as f64);
+        counters[1] = T::of((updates / HIGH) as f64);
+
+        let rate = f64::from(run.step.learning_rate);
+        let correction = |beta: f64| -(updates as f64 * beta.ln()).exp_m1();
+        let coefficients = match self.config.method {
+            Method::Adam(adam) => [
+                rate / correction(adam.beta1),
+                correction(adam.beta2).sqrt(),
+                clip,
+                1.0 - rate * f64::from(adam.weight_decay),
+            ],
+            Method::Sgd(_) => [rate, 1.0, clip, 1.0],
+        };
+        for (target, value) in run.outputs[1].row(0).iter_mut().zip(coefficients) {
+            *target = T::of(value);
+        }
+        run.outputs[0].row(0).fill(T::ZERO);
+        run.outputs[0].data[0] = T::of(norm);
+        Ok(())
+    }
+
+    /// The L2 norm: sums of tiles, then their sum.
+    fn norm<T: Real>(&self, grads: &[T]) -> f64 {
+        let tiles = grads.par_chunks(TILE).zip(self.blocks.0.par_chunks(TILE / PARAM_ALIGN));
+        let sums: Vec<f64> = tiles.map(|(grads, blocks)| vectorised(|| sum_of_squares(grads, blocks))).collect();
+        sums.iter().sum::<f64>().sqrt()
+    }
+}
+
+#[inline(always)]
+fn sum_of_squares<T: Real>(grads: &[T], blocks: &[u32]) -> f64 {
+    let mut sums = [0.0; 4];
+    for (block, &word) in grads.chunks(PARAM_ALIGN).zip(blocks) {
+        for four in block[..unpack(word).0].chunks_exact(4) {
+            for (sum, x) in sums.iter_mut().zip(four) {
+                let x = x.to_f64();
+                *sum += x * x;
+            }
+        }
+    }
+    sums.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_hold_large_counts() {
+        for updates in [0, 1, HIGH - 1, HIGH, 100_000_001, (1 << 44) - 1] {
+            assert_eq!(updates_of(&counters_of(updates)), updates);
+        }
+        assert_eq!(updates_of(&[]), 0);
+    }
+}

@@ -1,0 +1,85 @@
+//! Every shader in every variant that a model can ask for: naga accepts it and, where it is installed, tint too.
+
+use std::collections::HashSet;
+use std::process::Command;
+
+use naga::valid::{Capabilities as Caps, ValidationFlags, Validator};
+use receptive::device::{Capabilities, KernelKey, shader_names};
+use receptive::exec::dispatches;
+use receptive::graph::Extent;
+use receptive::nn::{WaveNet, WaveNetConfig};
+use receptive::ops::table::TABLE;
+use receptive::optim::OptimizerConfig;
+use receptive::random::Random;
+
+use crate::support::CaseProgram;
+
+/// The kernels of random cases of every operator and of whole training steps.
+fn kernels() -> HashSet<KernelKey> {
+    let mut keys = HashSet::new();
+    for tier in [Capabilities::floor()] {
+        for (index, entry) in TABLE.iter().enumerate() {
+            for number in 0..40 {
+                let mut random = Random::new(3, index as u32, number);
+                let case = CaseProgram::new(&(entry.case)(&mut random), &mut random);
+                keys.extend(dispatches(&case.program, &tier).unwrap().into_iter().map(|d| d.kernel));
+            }
+        }
+        let optimizers = [OptimizerConfig::default()];
+        for preset in WaveNetConfig::PRESETS {
+            let model = WaveNet::new(WaveNetConfig::preset(preset).unwrap()).unwrap();
+            for optimizer in &optimizers {
+                let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
+                let step = model.training(extent, optimizer).unwrap();
+                keys.extend(dispatches(&step.program, &tier).unwrap().into_iter().map(|d| d.kernel));
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn naga_accepts_every_variant() {
+    let keys = kernels();
+    let covered: HashSet<&str> = keys.iter().map(|key| key.shader).collect();
+    for name in shader_names() {
+        assert!(covered.contains(name), "no case reaches the shader {name}");
+    }
+    for key in &keys {
+        let source = key.wgsl().unwrap();
+        let module =
+            naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
+        // No optional capability: the floor of WebGPU.
+        let information = Validator::new(ValidationFlags::all(), Caps::empty())
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
+        let constants = key.constants.iter().map(|&(name, value)| (name.to_owned(), f64::from(value))).collect();
+        let (module, information) =
+            naga::back::pipeline_constants::process_overrides(&module, &information, None, &constants)
+                .unwrap_or_else(|e| panic!("{key}: {e}"));
+        let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+        naga::back::spv::write_vec(&module, &information, &options, None).unwrap_or_else(|e| panic!("{key}: {e}"));
+        assert!(key.access.len() <= 8, "{key}: more than 8 storage buffers");
+    }
+}
+
+#[test]
+fn tint_accepts_every_portable_variant() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        eprintln!("tint is not installed: nothing was checked");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (index, key) in kernels().iter().enumerate() {
+        let file = folder.path().join(format!("{index}.wgsl"));
+        std::fs::write(&file, key.wgsl().unwrap()).unwrap();
+        let overrides: Vec<String> = key.constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut command = Command::new("tint");
+        command.args(["--format", "wgsl", "--output-name", "/dev/null"]);
+        if !overrides.is_empty() {
+            command.args(["--overrides", &overrides.join(",")]);
+        }
+        let output = command.arg(&file).output().unwrap();
+        assert!(output.status.success(), "{key}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
