@@ -1,9 +1,13 @@
 //! The promises of the crate, a file each. One binary, so that one device serves all tests.
 
+mod concat;
 mod device;
+mod golden;
 mod golden_optim;
+mod golden_pytorch;
 mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
+mod losses;
 mod shaders;
 mod support;
