@@ -107,6 +107,19 @@ pub enum Error {
         checkpoint: Option<PathBuf>,
     },
 
+    /// A parameter or a moment of the optimizer is infinite or not a number.
+    #[error("after {step} steps, {what} holds {value}; {}", checkpoint_text(.checkpoint))]
+    NonFiniteState {
+        /// The steps made.
+        step: u64,
+        /// The parameter or moment.
+        what: String,
+        /// The first such number.
+        value: f32,
+        /// The last good checkpoint, if one was saved.
+        checkpoint: Option<PathBuf>,
+    },
+
     /// A hyperparameter or setting outside what is allowed; the text names it and what is allowed.
     #[error("{0}")]
     Config(String),

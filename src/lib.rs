@@ -10,6 +10,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod random;
+pub mod train;
 
 pub use device::Device;
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::exec::Metrics;
+use crate::exec::{Metrics, wrong_length};
 use crate::graph::{CpuRun, Extent, Kind, Op, Program, Purpose, Real, Shape, State, StepArgs, TensorId, View, ViewMut};
 
 /// Persistent memory of programs on the CPU.
@@ -63,8 +63,10 @@ impl<T: Element> CpuExecutor<T> {
                 (Purpose::State(state), _) => {
                     let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
                     let vector = states.entry(state).or_default();
-                    if vector.len() < allocation.elements {
+                    if vector.is_empty() {
                         vector.resize(allocation.elements, T::ZERO);
+                    } else if vector.len() != allocation.elements {
+                        return Err(wrong_length(state, vector.len(), allocation.elements));
                     }
                 }
                 (_, Kind::Real) => reals.resize(allocation.elements, T::ZERO),

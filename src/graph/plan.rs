@@ -145,7 +145,7 @@ impl Planner<'_> {
             Aliasing::Slice { start } => {
                 let (whole, part) = (node.inputs[0], node.outputs[0]);
                 let end = start + self.graph.shape(part).channels;
-                let aligned = start % 4 == 0 && (end % 4 == 0 || end == self.graph.shape(whole).channels);
+                let aligned = start % 4 == 0 && (end.is_multiple_of(4) || end == self.graph.shape(whole).channels);
                 let roles =
                     whole_value(part) && matches!(self.graph.tensor(whole).role, Role::Value | Role::Input { .. });
                 (aligned && roles).then(|| vec![(part, whole, start)])

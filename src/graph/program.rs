@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::graph::plan::{self, Allocation, Placement};
-use crate::graph::{Extent, Graph, Kind, Node, ParamLayout, Role, Shape, Tensor, TensorId, input_shape};
+use crate::graph::plan::{self, Allocation, Placement, Purpose};
+use crate::graph::{Extent, Graph, Kind, Node, ParamLayout, Role, Shape, State, Tensor, TensorId, input_shape};
 
 /// A list of operators over planned memory.
 #[derive(Debug, Clone)]
@@ -56,6 +56,14 @@ impl Program {
     /// A tensor's largest size.
     pub fn shape(&self, tensor: TensorId) -> Shape {
         self.tensors[tensor.index()].shape
+    }
+
+    /// The persistent vectors that the program uses, with the elements of each.
+    pub fn states(&self) -> impl Iterator<Item = (State, usize)> + '_ {
+        self.allocations.iter().filter_map(|allocation| match allocation.purpose {
+            Purpose::State(state) => Some((state, allocation.elements)),
+            _ => None,
+        })
     }
 
     /// Elements of the memory for activations, once the lifetimes were coloured.

@@ -110,7 +110,7 @@ impl Op for Gate {
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &vec![Kind::Real; 1 + usize::from(self.conditioned)])?;
         let x = inputs[0];
-        if x.channels % 2 != 0 {
+        if !x.channels.is_multiple_of(2) {
             return Err(shape_error(self, format!("the channels of {x} are not two halves")));
         }
         if let Some(&condition) = inputs.get(1) {

@@ -236,7 +236,7 @@ impl SoftmaxCrossEntropyGrad {
                     *dx = factor * (x - log_sum_exp).exp();
                 }
                 if let (Some(scale), Some(dx)) = (scale, values[..classes].get_mut(target as usize)) {
-                    *dx = *dx - scale;
+                    *dx -= scale;
                 }
             }
         });

@@ -216,7 +216,7 @@ const LARGE: &[(usize, usize, bool)] =
     &[(2 * 150, 300, true), (1, 300, false), (1, 1, false), (3 * 77, 65, true), (1000, 190, true), (1, 64, false)];
 
 fn large_grads(step: u32) -> Vec<Vec<f32>> {
-    let scale = if step % 3 == 0 { 0.001 } else { 0.01 };
+    let scale = if step.is_multiple_of(3) { 0.001 } else { 0.01 };
     let sizes = LARGE.iter().enumerate();
     sizes
         .map(|(index, (rows, channels, _))| {

@@ -3,6 +3,8 @@
 mod device;
 mod generation;
 mod golden_optim;
+mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
+mod shaders;
 mod support;

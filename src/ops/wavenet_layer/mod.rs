@@ -156,7 +156,7 @@ impl Op for WaveNetLayer {
     fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
         let positions: Vec<usize> = (0..gradient.inputs().len()).collect();
         let at = self.sort(&positions);
-        let inputs = self.sort(&gradient.inputs().to_vec());
+        let inputs = self.sort(gradient.inputs());
         let (z, pre) = (gradient.output(0), gradient.output(1));
         let dz = gradient.of_output(0);
         let dh = if self.residual { gradient.of_output(2) } else { None };

@@ -1,0 +1,252 @@
+//! `wavenet train`: a model from recordings, with its curves and a sample.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use receptive::Device;
+use receptive::data::Corpus;
+use receptive::generate::Sampling;
+use receptive::nn::{WaveNet, WaveNetConfig};
+use receptive::optim::OptimizerConfig;
+use receptive::train::{Event, Limit, Outcome, Reason, Trainer, TrainerOptions, WaveNetTask, WaveNetTaskOptions};
+
+use crate::args::TrainArgs;
+use crate::audio::{self, Baselines};
+use crate::generate;
+use crate::info::describe;
+use crate::metrics::{Line, MetricsFile};
+use crate::shared::terminal::{self, Progress, grouped};
+use crate::shared::{measure, plot};
+
+const DEFAULT_STEPS: u64 = 10_000;
+
+pub fn train(args: &TrainArgs) -> Result<()> {
+    let limit = limit(args)?;
+    generate::check_seconds("--sample-seconds", args.sample_seconds)?;
+    let corpus = audio::corpus(args)?;
+    let model = WaveNet::new(WaveNetConfig::preset(&args.preset)?)?;
+    print!("{}", describe(&model, corpus.rate)?);
+    let (train, valid) = audio::chunks(&corpus, &model, args.chunk)?;
+    let baselines =
+        valid.as_ref().map(|valid| Baselines::of(&train, valid, model.config().classes)).transpose()?;
+    if let Some(baselines) = &baselines {
+        let [histogram, first_order] = baselines.named().map(|(name, loss)| format!("{name} {loss:.3}"));
+        println!("baselines, nats a sample: {histogram}, {first_order}");
+    }
+    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+
+    let device = Device::select(&args.device)?;
+    println!("device: {device}");
+    let optimizer =
+        OptimizerConfig { clip_norm: (args.clip > 0.0).then_some(args.clip), ..OptimizerConfig::default() };
+    let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: None };
+    let task = WaveNetTask::new(model.clone(), train, valid, options)?;
+    let checkpoint = args.out.join("checkpoint.safetensors");
+    let options = TrainerOptions {
+        learning_rate: args.lr,
+        seed: args.seed,
+        valid_every: args.valid_every,
+        checkpoint_every: args.checkpoint_every,
+        checkpoint: Some(checkpoint.clone()),
+        ..TrainerOptions::default()
+    };
+    let mut trainer = match args.resume {
+        true => Trainer::resume(task, &device, options, &checkpoint)?,
+        false => Trainer::new(task, &device, options)?,
+    };
+    let resumed_at = args.resume.then_some(trainer.step());
+    let mut metrics = MetricsFile::open(&args.out.join("metrics.jsonl"), resumed_at)?;
+    let outcome = run(&mut trainer, limit, &mut metrics)?;
+
+    let extra = BTreeMap::from([
+        ("sample_rate".to_owned(), corpus.rate.to_string()),
+        ("steps".to_owned(), outcome.step.to_string()),
+    ]);
+    trainer.save_model(args.out.join("model.safetensors"), &extra)?;
+    report(args, &mut trainer, &model, &corpus, baselines, &mut metrics, outcome)
+}
+
+fn limit(args: &TrainArgs) -> Result<Limit> {
+    let time = match args.minutes {
+        Some(minutes) => {
+            ensure!(minutes.is_finite() && minutes > 0.0, "--minutes {minutes}: must be above 0");
+            Some(Duration::try_from_secs_f64(minutes * 60.0).context("--minutes")?)
+        }
+        None => None,
+    };
+    ensure!(args.steps != Some(0), "--steps 0: there is nothing to train; give at least 1");
+    Ok(Limit { steps: args.steps.or(if time.is_none() { Some(DEFAULT_STEPS) } else { None }), time })
+}
+
+/// Trains until the limit or Ctrl-C, showing progress and writing metrics.
+fn run(trainer: &mut Trainer<WaveNetTask>, limit: Limit, metrics: &mut MetricsFile) -> Result<Outcome> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            // Asked twice: at once. The last checkpoint is whole, for it was renamed into its place.
+            std::process::exit(130);
+        }
+    })
+    .context("Ctrl-C")?;
+    let shown = match (limit.steps, limit.time) {
+        (Some(steps), _) => terminal::Limit::Steps(steps),
+        (None, time) => terminal::Limit::Time(time.unwrap_or_default()),
+    };
+    let mut progress = Progress::new("training", shown);
+    let mut failure = None;
+    let outcome = trainer.run(limit, &stop, &mut |event| {
+        if let Err(error) = on_event(event, &mut progress, metrics, shown) {
+            // A disk that is full, say: what is trained so far is saved.
+            failure.get_or_insert(error);
+            stop.store(true, Ordering::SeqCst);
+        }
+    });
+    metrics.flush()?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let outcome = outcome?;
+    let how = match outcome.reason {
+        Reason::Finished => "finished",
+        Reason::Stopped => "stopped, checkpoint saved",
+        Reason::TimeUp => "time is up",
+    };
+    progress.finish(&format!("{how} at step {} after {:.0} s", grouped(outcome.step as usize), outcome.seconds));
+    Ok(outcome)
+}
+
+fn on_event(event: &Event, progress: &mut Progress, metrics: &mut MetricsFile, shown: terminal::Limit) -> Result<()> {
+    match *event {
+        Event::Step { step, loss, grad_norm, samples_per_second, seconds, .. } => {
+            let step = step + 1;
+            progress.update(step, &terminal::training_message(step, shown, loss, samples_per_second));
+            metrics.push(Line {
+                step,
+                loss: Some(loss),
+                grad_norm: Some(grad_norm),
+                valid_loss: None,
+                samples_per_second: Some(samples_per_second),
+                seconds,
+            })
+        }
+        Event::Validated { step, loss, seconds } => {
+            progress.line(&format!("step {}: validation loss {loss:.3}", grouped(step as usize)));
+            metrics.push(Line {
+                step,
+                loss: None,
+                grad_norm: None,
+                valid_loss: Some(loss),
+                samples_per_second: None,
+                seconds,
+            })?;
+            metrics.flush()
+        }
+        Event::Saved { .. } => metrics.flush(),
+        _ => Ok(()),
+    }
+}
+
+/// Last validation, curve, sample, spectra and a summary.
+fn report(
+    args: &TrainArgs,
+    trainer: &mut Trainer<WaveNetTask>,
+    model: &WaveNet,
+    corpus: &Corpus,
+    baselines: Option<Baselines>,
+    metrics: &mut MetricsFile,
+    outcome: Outcome,
+) -> Result<()> {
+    let file = |name: &str| args.out.join(name);
+    let last = metrics.validation().last().copied();
+    let valid_loss = match last {
+        Some((step, loss)) if step == outcome.step => Some(loss),
+        _ => {
+            let loss = trainer.validate()?;
+            if let Some(loss) = loss {
+                let (step, seconds) = (outcome.step, outcome.seconds);
+                metrics.push(Line {
+                    step,
+                    loss: None,
+                    grad_norm: None,
+                    valid_loss: Some(loss),
+                    samples_per_second: None,
+                    seconds,
+                })?;
+                metrics.flush()?;
+            }
+            loss
+        }
+    };
+    let named = baselines.map(|b| b.named().to_vec()).unwrap_or_default();
+    plot::losses(
+        &file("loss.png"),
+        &plot::LossPlot {
+            title: &format!("WaveNet, preset {}", args.preset),
+            train: &metrics.training(),
+            valid: &metrics.validation(),
+            baselines: &named,
+            unit: "nats a sample",
+        },
+    )?;
+
+    let sampling = Sampling { temperature: 1.0, seed: args.seed };
+    let samples = generate::clip(model, trainer.store(), corpus.rate, args.sample_seconds, &sampling, None)?;
+    generate::save(&file("sample.wav"), &samples, corpus.rate, "generated after training")?;
+    let recordings: Vec<f32> = corpus.valid.iter().flat_map(|clip| clip.samples.iter().copied()).collect();
+    plot::spectra(
+        &file("spectrum.png"),
+        "Long-term spectra",
+        corpus.rate,
+        &[("recordings held out", &recordings), ("generated", &samples)],
+    )?;
+
+    let summary = summary(args, model, corpus, baselines, valid_loss, metrics, outcome, &recordings, &samples);
+    std::fs::write(file("summary.txt"), &summary).with_context(|| file("summary.txt").display().to_string())?;
+    print!("\n{summary}");
+    println!("wrote {}", listed(&args.out));
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "a summary is of everything")]
+fn summary(
+    args: &TrainArgs,
+    model: &WaveNet,
+    corpus: &Corpus,
+    baselines: Option<Baselines>,
+    valid_loss: Option<f32>,
+    metrics: &MetricsFile,
+    outcome: Outcome,
+    recordings: &[f32],
+    samples: &[f32],
+) -> String {
+    let mut lines = vec![format!(
+        "{} steps in {:.0} s, preset {}, receptive field {} samples ({:.0} ms at {} Hz)",
+        grouped(outcome.step as usize),
+        metrics.seconds(),
+        args.preset,
+        grouped(model.receptive_field()),
+        model.receptive_field() as f64 * 1e3 / f64::from(corpus.rate),
+        grouped(corpus.rate as usize)
+    )];
+    if let (Some(loss), Some(baselines)) = (valid_loss, baselines) {
+        lines.push(format!(
+            "validation loss {loss:.3} nats a sample; baselines: class histogram {:.3}, previous class {:.3}",
+            baselines.histogram, baselines.first_order
+        ));
+    }
+    if let Some(similarity) = measure::similarity(recordings, samples, corpus.rate) {
+        lines.push(format!("sample: {similarity}"));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn listed(folder: &Path) -> String {
+    let names = ["model.safetensors", "metrics.jsonl", "loss.png", "sample.wav", "sample.png", "spectrum.png"];
+    let listed: Vec<String> = names.iter().map(|name| folder.join(name).display().to_string()).collect();
+    listed.join(", ")
+}

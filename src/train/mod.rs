@@ -1,0 +1,19 @@
+//! Training: the loop, its checkpoints, and trained models as files.
+//!
+//! A [`Task`] brings the programs and the data, such as [`WaveNetTask`]; the [`Trainer`] runs it on a device.
+
+mod checkpoint;
+mod file;
+mod hash;
+mod model;
+mod progress;
+mod task;
+mod trainer;
+mod wavenet;
+
+pub use checkpoint::{Checkpoint, Validation};
+pub use model::{Model, load_model, save_model};
+pub use progress::{Event, Limit, Outcome, Reason, TrainerOptions};
+pub use task::Task;
+pub use trainer::Trainer;
+pub use wavenet::{WaveNetTask, WaveNetTaskOptions};
