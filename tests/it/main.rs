@@ -2,6 +2,7 @@
 
 mod concat;
 mod device;
+mod generation;
 mod golden;
 mod golden_optim;
 mod golden_pytorch;
