@@ -4,6 +4,7 @@ pub mod data;
 pub mod device;
 mod error;
 pub mod exec;
+pub mod generate;
 pub mod graph;
 pub mod nn;
 pub mod ops;

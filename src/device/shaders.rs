@@ -24,6 +24,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "softmax_cross_entropy_grad"
     "sum"
     "sum_time"
+    "wavenet_generate"
     "wavenet_layer"
 };
 

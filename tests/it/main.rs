@@ -3,6 +3,7 @@
 mod bad_checkpoints;
 mod concat;
 mod device;
+mod generation;
 mod golden;
 mod golden_optim;
 mod golden_pytorch;

@@ -28,6 +28,7 @@ fn kernels() -> HashSet<KernelKey> {
         let optimizers = [OptimizerConfig::default()];
         for preset in WaveNetConfig::PRESETS {
             let model = WaveNet::new(WaveNetConfig::preset(preset).unwrap()).unwrap();
+            keys.extend(receptive::generate::kernel(&model, 1, &tier).unwrap());
             for optimizer in &optimizers {
                 let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
                 let step = model.training(extent, optimizer).unwrap();
