@@ -1,4 +1,13 @@
-//! Convolutional sequence models on any GPU: training and generation with hand-written WGSL on wgpu.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
+//!
+//! - [`Device`]: where to run. [`device`]: capabilities, kernels, buffers.
+//! - [`graph`]: tensors, operators, automatic differentiation, programs. [`ops`]: the operators.
+//! - [`exec`]: runs programs, on a GPU or on the CPU.
+//! - [`nn`]: models. [`optim`]: optimizers and schedules. [`train`]: trainer, checkpoints, model files.
+//! - [`generate`]: autoregressive generation.
+//! - [`data`]: audio to batches; independent of everything else but [`random`].
 
 pub mod data;
 pub mod device;

@@ -24,7 +24,7 @@ fn cross_entropy(device: &Device, logits: &[f32], targets: &[u32], classes: usiz
     program.params().find("logits").unwrap().scatter(logits, &mut flat);
     store.write(State::Params, &flat).unwrap();
     let mut executor = Executor::new(&program, &store).unwrap();
-    executor.set_poison(true);
+    executor.set_poison(true).unwrap();
     executor.write_ids(y, targets).unwrap();
     executor.run(&Default::default()).unwrap();
     (executor.read(loss).unwrap()[0], executor.read(gradient).unwrap())
@@ -144,7 +144,7 @@ fn compare(extent: Extent, smaller: Extent, taps: usize, classes: usize, channel
     let store = Store::new(&gpu());
     store.write(State::Params, &flat).unwrap();
     let mut executor = Executor::new(&model.program, &store).unwrap();
-    executor.set_poison(true);
+    executor.set_poison(true).unwrap();
     let cpu_store = Store::new(&Device::Cpu);
     cpu_store.write(State::Params, &flat).unwrap();
     let mut cpu = Executor::new(&model.program, &cpu_store).unwrap();
