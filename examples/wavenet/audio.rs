@@ -12,7 +12,8 @@ const BUILT_IN: (f64, u32) = (60.0, 8_000);
 
 /// The recordings named on the command line, or the built-in clip.
 pub fn corpus(args: &TrainArgs) -> Result<Corpus> {
-    let options = CorpusOptions { sample_rate: args.sample_rate, trim: args.trim, seed: args.seed, ..Default::default() };
+    let options =
+        CorpusOptions { sample_rate: args.sample_rate, trim: args.trim, seed: args.seed, ..Default::default() };
     let corpus = match &args.data {
         Some(folder) => Corpus::open(folder, &options)?,
         None => {

@@ -40,7 +40,10 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
 }
 
 pub fn check_seconds(option: &str, seconds: f64) -> Result<()> {
-    ensure!(seconds.is_finite() && seconds > 0.0 && seconds < 36_000.0, "{option} {seconds}: must be above 0 and below 36000");
+    ensure!(
+        seconds.is_finite() && seconds > 0.0 && seconds < 36_000.0,
+        "{option} {seconds}: must be above 0 and below 36000"
+    );
     Ok(())
 }
 

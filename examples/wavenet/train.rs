@@ -31,8 +31,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     let model = WaveNet::new(WaveNetConfig::preset(&args.preset)?)?;
     print!("{}", describe(&model, corpus.rate)?);
     let (train, valid) = audio::chunks(&corpus, &model, args.chunk)?;
-    let baselines =
-        valid.as_ref().map(|valid| Baselines::of(&train, valid, model.config().classes)).transpose()?;
+    let baselines = valid.as_ref().map(|valid| Baselines::of(&train, valid, model.config().classes)).transpose()?;
     if let Some(baselines) = &baselines {
         let [histogram, first_order] = baselines.named().map(|(name, loss)| format!("{name} {loss:.3}"));
         println!("baselines, nats a sample: {histogram}, {first_order}");
@@ -41,8 +40,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
 
     let device = Device::select(&args.device)?;
     println!("device: {device}");
-    let optimizer =
-        OptimizerConfig { clip_norm: (args.clip > 0.0).then_some(args.clip), ..OptimizerConfig::default() };
+    let optimizer = OptimizerConfig { clip_norm: (args.clip > 0.0).then_some(args.clip), ..OptimizerConfig::default() };
     let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: None };
     let task = WaveNetTask::new(model.clone(), train, valid, options)?;
     let checkpoint = args.out.join("checkpoint.safetensors");
