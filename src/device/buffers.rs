@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::gpu::Gpu;
 use crate::{Error, Result};
@@ -73,6 +73,24 @@ impl Gpu {
                 Err(Error::Device { adapter: self.name().to_owned(), message: format!("{what}: {error}") })
             }
         }
+    }
+
+    /// Waits until a callback of finished work has run. Where several threads poll, one takes the callbacks of all and
+    /// calls them after the others' polls have returned.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`].
+    pub(crate) fn wait_for_callback(&self, what: &str, mut has_run: impl FnMut() -> bool) -> Result<()> {
+        let start = Instant::now();
+        while !has_run() {
+            let timeout = self.timeout();
+            if start.elapsed() > timeout {
+                let (adapter, seconds) = (self.name().to_owned(), timeout.as_secs());
+                return Err(Error::Timeout { adapter, what: what.to_owned(), seconds });
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        Ok(())
     }
 
     /// Whether the device still takes work. wgpu tells of a loss only through the callback, which an application's own
@@ -160,7 +178,12 @@ impl Gpu {
         })?;
         self.wait(index, "read")?;
         let failed = |message: String| Error::Device { adapter: self.name().to_owned(), message };
-        match receiver.try_recv() {
+        let mut mapped = Err(mpsc::TryRecvError::Empty);
+        self.wait_for_callback("read", || {
+            mapped = receiver.try_recv();
+            mapped != Err(mpsc::TryRecvError::Empty)
+        })?;
+        match mapped {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(failed(format!("read: {error}"))),
             Err(error) => return Err(failed(format!("read: the staging buffer was not mapped: {error}"))),

@@ -54,7 +54,9 @@ impl Ring {
             map(&slot.upload, wgpu::MapMode::Write, &slot.upload_state);
             slots.push(slot);
         }
-        gpu.wait_idle("mapping the upload buffers")?;
+        let what = "mapping the upload buffers";
+        gpu.wait_idle(what)?;
+        gpu.wait_for_callback(what, || slots.iter().all(|s| s.upload_state.load(Ordering::Acquire) != PENDING))?;
         Ok(Self { gpu: Arc::clone(gpu), slots, next: 0, metrics, arrived: VecDeque::new() })
     }
 
@@ -109,7 +111,12 @@ impl Ring {
         };
         if states(slot) != (READY, READY) {
             if wait {
-                self.gpu.wait(submission, &format!("step {step}"))?;
+                let what = format!("step {step}");
+                self.gpu.wait(submission, &what)?;
+                self.gpu.wait_for_callback(&what, || {
+                    let (upload, readback) = states(slot);
+                    upload != PENDING && readback != PENDING
+                })?;
             } else if !matches!(states(slot), (FAILED, _) | (_, FAILED)) {
                 return Ok(false);
             }

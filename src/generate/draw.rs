@@ -1,7 +1,7 @@
 //! The draw of a class from logits.
 
 use crate::error::{Error, Result};
-use crate::graph::{Real, vectorised};
+use crate::graph::{Real, vector_kernel};
 use crate::random::{philox, unit_f32};
 
 /// How the next sample is drawn.
@@ -63,13 +63,7 @@ pub(super) fn draw(logits: &[f32], inverse_temperature: Option<f32>, uniform: f3
     let Some(inverse) = inverse_temperature else {
         return logits.iter().position(|&l| l == largest).map(|class| class as u32);
     };
-    vectorised(|| {
-        for (weight, &logit) in weights.iter_mut().zip(logits) {
-            let x = (logit - largest) * inverse;
-            let e = Real::exp(x);
-            *weight = if x < CUTOFF { 0.0 } else { e };
-        }
-    });
+    weigh(logits, largest, inverse, weights);
     let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
     let target = f64::from(uniform) * total;
     let mut sum = 0.0;
@@ -82,6 +76,17 @@ pub(super) fn draw(logits: &[f32], inverse_temperature: Option<f32>, uniform: f3
         }
     }
     Some(last as u32)
+}
+
+vector_kernel! {
+/// The softmax's numerators; nothing is left of those below the cutoff.
+fn weigh<'a, T: Real>(logits: &'a [T], largest: T, inverse_temperature: T, weights: &'a mut [T]) -> () {
+    for (weight, &logit) in weights.iter_mut().zip(logits) {
+        let x = (logit - largest) * inverse_temperature;
+        let e = x.exp();
+        *weight = if x < T::of(f64::from(CUTOFF)) { T::ZERO } else { e };
+    }
+}
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use super::draw::{Sampling, draw};
 use super::network::{Affine, Network, input_channels};
 use super::not_finite;
 use crate::error::Result;
-use crate::graph::{Real, vectorised};
+use crate::graph::vector_kernel;
 use crate::nn::WaveNetInput;
+use crate::ops::gate::gate_row;
 
 /// Outputs that are summed side by side: they stay in vector registers over all inputs.
 const PANEL: usize = 32;
@@ -39,22 +40,32 @@ impl Packed {
     }
 
     /// `y = x · weights + bias`, or `y += x · weights + bias`.
-    #[inline(always)]
     fn apply(&self, x: &[f32], y: &mut [f32], add: bool) {
-        let (x, y) = (&x[..self.inputs], &mut y[..self.outputs]);
-        for ((rows, bias), y) in self.panels.chunks_exact(self.inputs).zip(&self.bias).zip(y.chunks_mut(PANEL)) {
-            let mut sum = *bias;
-            for (row, &x) in rows.iter().zip(x) {
-                for (sum, &weight) in sum.iter_mut().zip(row) {
-                    *sum += x * weight;
-                }
-            }
-            match add {
-                true => y.iter_mut().zip(&sum).for_each(|(y, &sum)| *y += sum),
-                false => y.copy_from_slice(&sum[..y.len()]),
+        apply_panels(&self.panels, &self.bias, &x[..self.inputs], &mut y[..self.outputs], add);
+    }
+}
+
+vector_kernel! {
+fn apply_panels<'a, T: Real>(
+    panels: &'a [[T; PANEL]],
+    bias: &'a [[T; PANEL]],
+    x: &'a [T],
+    y: &'a mut [T],
+    add: bool,
+) -> () {
+    for ((rows, bias), y) in panels.chunks_exact(x.len()).zip(bias).zip(y.chunks_mut(PANEL)) {
+        let mut sum = *bias;
+        for (row, &x) in rows.iter().zip(x) {
+            for (sum, &weight) in sum.iter_mut().zip(row) {
+                *sum += x * weight;
             }
         }
+        match add {
+            true => y.iter_mut().zip(&sum).for_each(|(y, &sum)| *y += sum),
+            false => y.copy_from_slice(&sum[..y.len()]),
+        }
     }
+}
 }
 
 #[derive(Debug)]
@@ -186,13 +197,8 @@ impl Host {
 
 impl Stream {
     fn step(&mut self, network: &Network, layers: &[PackedLayer], head: &[Packed; 2], word: u32, logits: bool) {
-        vectorised(|| self.step_inlined(network, layers, head, word, logits));
-    }
-
-    #[inline(always)]
-    fn step_inlined(&mut self, network: &Network, layers: &[PackedLayer], head: &[Packed; 2], word: u32, logits: bool) {
         let config = &network.config;
-        let (residual, gate) = (config.residual, config.gate);
+        let residual = config.residual;
         let past = (config.kernel - 1) * residual;
         self.first_convolution(network, word);
         self.skip.copy_from_slice(&network.skip_bias);
@@ -210,10 +216,7 @@ impl Stream {
                 }
             }
             layer.dilated.apply(&self.taps, &mut self.pre, false);
-            let (a, b) = self.pre.split_at(gate);
-            for ((z, &a), &b) in self.gated.iter_mut().zip(a).zip(b) {
-                *z = Real::tanh(a) * b.sigmoid();
-            }
+            gate_row(&self.pre, &mut self.gated);
             if logits {
                 layer.skip.apply(&self.gated, &mut self.skip, true);
             }
@@ -230,7 +233,6 @@ impl Stream {
     }
 
     /// Leaves its output as the newest tap.
-    #[inline(always)]
     fn first_convolution(&mut self, network: &Network, word: u32) {
         let config = &network.config;
         let residual = config.residual;
@@ -256,7 +258,6 @@ impl Stream {
 }
 
 /// Rectifies; NaN stays.
-#[inline(always)]
 fn rectify(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
 }

@@ -24,5 +24,5 @@ pub use plan::Aliasing;
 pub(crate) use plan::{Placement, Purpose};
 pub use program::Program;
 pub use real::Real;
-pub(crate) use real::{ROW_TILE, for_row_tiles, vectorised};
+pub(crate) use real::{ROW_TILE, for_row_tiles, vector_kernel};
 pub use shape::{Extent, Kind, Shape, pad4};

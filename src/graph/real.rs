@@ -158,25 +158,37 @@ pub(crate) fn for_row_tiles<T: Real>(
 ) {
     // The last row of a view may end before a full stride.
     let end = target.len().min(rows * stride);
-    target[..end]
-        .par_chunks_mut(ROW_TILE * stride)
-        .enumerate()
-        .for_each(|(tile, chunk)| vectorised(|| task(tile * ROW_TILE, chunk)));
+    target[..end].par_chunks_mut(ROW_TILE * stride).enumerate().for_each(|(tile, chunk)| task(tile * ROW_TILE, chunk));
 }
 
-/// Runs a loop compiled for the widest vectors of this processor.
-#[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    struct Work<F>(F);
-    impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Work<F> {
-        type Output = R;
-        #[inline(always)]
-        fn call(self) -> R {
-            (self.0)()
+/// Defines a function that is compiled for the widest vectors this processor may have, and chosen when it is called.
+///
+/// A closure would not do: it is called from the variant of each processor, so the compiler may leave it out of line, where
+/// it is compiled for the oldest processor.
+macro_rules! vector_kernel {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident<'a, T: Real>($($arg:ident: $type:ty),* $(,)?) -> $output:ty $body:block
+    ) => {
+        $(#[$meta])*
+        $vis fn $name<'a, T: $crate::graph::Real>($($arg: $type),*) -> $output {
+            struct Work<'a, T> {
+                $($arg: $type,)*
+                marker: std::marker::PhantomData<&'a T>,
+            }
+            impl<'a, T: $crate::graph::Real> pulp::NullaryFnOnce for Work<'a, T> {
+                type Output = $output;
+                #[inline(always)]
+                fn call(self) -> $output {
+                    let Self { $($arg,)* marker: _ } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Work { $($arg,)* marker: std::marker::PhantomData })
         }
-    }
-    pulp::Arch::new().dispatch(Work(work))
+    };
 }
+pub(crate) use vector_kernel;
 
 #[cfg(test)]
 mod tests {

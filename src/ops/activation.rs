@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::error::Result;
 use crate::graph::{
     CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference, expect_kinds,
-    expect_same, for_row_tiles,
+    expect_same, for_row_tiles, vector_kernel,
 };
 use crate::ops::{Case, CaseInput, random_shape};
 use crate::random::Random;
@@ -52,7 +52,6 @@ impl Activation {
         }
     }
 
-    #[inline(always)]
     pub(crate) fn apply<T: Real>(self, values: &mut [T]) {
         let slope = T::of(f64::from(self.slope()));
         match self {
@@ -60,8 +59,8 @@ impl Activation {
             Self::Relu | Self::LeakyRelu { .. } => {
                 values.iter_mut().for_each(|v| *v = if *v > T::ZERO { *v } else { *v * slope });
             }
-            Self::Tanh => values.iter_mut().for_each(|v| *v = v.tanh()),
-            Self::Sigmoid => values.iter_mut().for_each(|v| *v = v.sigmoid()),
+            Self::Tanh => tanh_row(values),
+            Self::Sigmoid => sigmoid_row(values),
         }
     }
 
@@ -81,6 +80,18 @@ impl Activation {
             Self::Sigmoid => y * (T::ONE - y),
         }
     }
+}
+
+vector_kernel! {
+fn tanh_row<'a, T: Real>(values: &'a mut [T]) -> () {
+    values.iter_mut().for_each(|v| *v = v.tanh());
+}
+}
+
+vector_kernel! {
+fn sigmoid_row<'a, T: Real>(values: &'a mut [T]) -> () {
+    values.iter_mut().for_each(|v| *v = v.sigmoid());
+}
 }
 
 /// `y = act(x)`, each element on its own.

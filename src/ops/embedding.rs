@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use crate::device::{Choice, Variant, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, for_row_tiles, pad4, shape_error, vectorised,
+    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
+    for_row_tiles, pad4, shape_error,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::sum_time::SumTime;
@@ -172,38 +172,58 @@ pub(crate) struct EmbeddingGrad {
     pub table: Shape,
 }
 
-/// Parts of the table that are summed on their own thread.
-const PARTS: usize = 32;
+/// Slabs of rows that are summed apart, at most: on threads of their own, and a class that comes often loses fewer digits.
+const SLABS: usize = 16;
+/// Rows of a slab, at least.
+const MIN_SLAB: usize = 1024;
 
 impl EmbeddingGrad {
-    /// Every part of the table walks through all ids, so that each sum has its terms in the order of time.
+    /// Each slab of rows has a table of its own; the tables are added in order.
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (ids, dy, dtable) = (&run.inputs[0], &run.inputs[1], &mut run.outputs[0]);
-        let (map, classes, taps) = (self.geometry.forward(), self.table.time, self.geometry.kernel);
-        let (time, stride, padded) = (dy.shape.time, dtable.stride, self.table.stride());
+        let (map, classes, time) = (self.geometry.forward(), self.table.time, dy.shape.time);
+        let (rows, stride, padded) = (dy.shape.rows(), dtable.stride, self.table.stride());
         let table_rows = self.table.rows();
-        let part_rows = table_rows.div_ceil(PARTS);
-        let end = dtable.data.len().min(table_rows * stride);
-        dtable.data[..end].par_chunks_mut(part_rows * stride).enumerate().for_each(|(part, sums)| {
+        // A table costs as much as its rows, however few are used.
+        let slab_rows = rows.div_ceil(SLABS).max(MIN_SLAB).max(table_rows);
+        let sum_slab = |first: usize, sums: &mut [T]| {
             sums.fill(T::ZERO);
-            let (low, high) = (part * part_rows, table_rows.min((part + 1) * part_rows));
-            vectorised(|| {
-                for tap in low / classes..taps.min(high.div_ceil(classes)) {
-                    for row in 0..dy.shape.rows() {
-                        let (sequence, at) = (row / time, row % time);
-                        let Some(from) = map.source(at, tap, ids.shape.time) else { continue };
-                        let id = ids.ids[sequence * ids.shape.time + from] as usize;
-                        let at = tap * classes + id;
-                        if id < classes && (low..high).contains(&at) {
-                            add_to(&mut sums[(at - low) * stride..][..padded], dy.row(row));
-                        }
+            for row in first..rows.min(first + slab_rows) {
+                let (sequence, at) = (row / time, row % time);
+                for tap in 0..self.geometry.kernel {
+                    let Some(from) = map.source(at, tap, ids.shape.time) else { continue };
+                    let id = ids.ids[sequence * ids.shape.time + from] as usize;
+                    if id < classes {
+                        add_to(&mut sums[(tap * classes + id) * stride..][..padded], dy.row(row));
                     }
                 }
-            });
+            }
+        };
+        let sums = &mut dtable.data[..table_rows * stride];
+        let starts: Vec<usize> = (slab_rows..rows).step_by(slab_rows).collect();
+        let (_, others) = rayon::join(
+            || sum_slab(0, sums),
+            || {
+                let table = |&first: &usize| {
+                    let mut table = vec![T::ZERO; table_rows * stride];
+                    sum_slab(first, &mut table);
+                    table
+                };
+                starts.par_iter().map(table).collect::<Vec<Vec<T>>>()
+            },
+        );
+        let others = &others;
+        sums.par_chunks_mut(PART).enumerate().for_each(|(part, sums)| {
+            for table in others {
+                add_to(sums, &table[part * PART..][..sums.len()]);
+            }
         });
         Ok(())
     }
 }
+
+/// Elements of the table that one task adds up.
+const PART: usize = 4096;
 
 /// How the sum is split on the GPU.
 #[derive(Debug, Clone, Copy)]
@@ -240,9 +260,9 @@ const WORKGROUPS: usize = 512;
 const MAX_SCRATCH: usize = 1 << 24;
 
 /// Slabs of rows, each with a whole table of its own: not more rows of tables than rows to sum, give or take.
-fn slabs(table: &Shape, planned: &Operand, split: Split) -> usize {
-    let tiles = table.batch * planned.shape.channels.div_ceil(4 * split.groups);
-    let by_rows = planned.planned.rows() / 64.max(table.time / 2);
+fn slabs(table: &Shape, rows: usize, split: Split) -> usize {
+    let tiles = table.batch * table.channels.div_ceil(4 * split.groups);
+    let by_rows = rows / 64.max(table.time / 2);
     let by_memory = MAX_SCRATCH / table.padded_len();
     WORKGROUPS.div_ceil(tiles).min(by_rows).min(by_memory).max(1)
 }
@@ -292,7 +312,7 @@ impl Op for EmbeddingGrad {
         let (ids, dy, dtable) = (&plan.inputs[0], &plan.inputs[1], &plan.outputs[0]);
         let choice: Choice<Split> = choose("embedding_grad", SPLITS, &self.table, plan.capabilities)?;
         let Split { groups, shared } = choice.value;
-        let slab_rows = dy.planned.rows().div_ceil(slabs(&self.table, dy, choice.value));
+        let slab_rows = dy.planned.rows().div_ceil(slabs(&self.table, dy.planned.rows(), choice.value));
         let planned_slabs = dy.planned.rows().div_ceil(slab_rows);
         let slabs = dy.shape.rows().div_ceil(slab_rows);
         let channels4 = dy.channels4() as usize;
@@ -360,4 +380,27 @@ pub(super) fn case(random: &mut Random) -> Case {
         inputs.push(CaseInput::real(Shape::vector(channels)));
     }
     Case::new(Embedding { geometry, bias }, inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Capabilities;
+
+    #[test]
+    fn the_split_keeps_a_gpu_busy_and_the_memory_bounded() {
+        let split = |table: Shape, rows| {
+            let split = choose("embedding_grad", SPLITS, &table, &Capabilities::floor()).unwrap().value;
+            (split.groups, split.shared, slabs(&table, rows, split))
+        };
+        // WaveNet's input on 8-bit audio: 64 slabs × 2 taps × 4 tiles of 16 channels.
+        assert_eq!(split(Shape::new(2, 256, 64), 65_536), (4, true, 64));
+        assert_eq!(split(Shape::new(1, 512, 64), 65_536), (2, true, 64));
+        assert_eq!(split(Shape::new(1, 1024, 64), 65_536), (1, true, 32));
+        assert_eq!(split(Shape::new(1, 5, 1), 3), (4, true, 1));
+        // Word vectors: three tables of 21.6 MB are what 64 MB hold.
+        assert_eq!(split(Shape::new(1, 18_000, 300), 65_536), (4, false, 3));
+        // One table that is larger still.
+        assert_eq!(split(Shape::new(1, 100_000, 300), 1 << 20), (4, false, 1));
+    }
 }

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::error::Result;
 use crate::graph::{
     CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, View, cpu_reference,
-    expect_kinds, for_row_tiles, shape_error,
+    expect_kinds, for_row_tiles, shape_error, vector_kernel,
 };
 use crate::ops::sum_time::SumTime;
 use crate::ops::{Case, CaseInput};
@@ -43,13 +43,6 @@ pub(crate) fn check_condition(op: &dyn Op, x: Shape, condition: Shape) -> Result
 #[inline(always)]
 pub(crate) fn condition_row(condition: &Shape, time: usize, row: usize) -> usize {
     if condition.time == 1 { row / time } else { row }
-}
-
-/// The derivatives of `tanh(a) · σ(b)` by `a` and `b`.
-#[inline(always)]
-pub(crate) fn gate_slopes<T: Real>(a: T, b: T) -> (T, T) {
-    let (t, s) = (a.tanh(), b.sigmoid());
-    (s * (T::ONE - t * t), t * s * (T::ONE - s))
 }
 
 #[repr(C)]
@@ -167,10 +160,7 @@ impl Gate {
             let mut sum = vec![T::ZERO; 2 * channels];
             for (row, values) in chunk.chunks_mut(stride).enumerate() {
                 conditioned_row(x, condition, first + row, &mut sum);
-                let (a, b) = sum.split_at(channels);
-                for ((z, &a), &b) in values.iter_mut().zip(a).zip(b) {
-                    *z = a.tanh() * b.sigmoid();
-                }
+                gate_row(&sum, &mut values[..channels]);
                 values[channels..padded].fill(T::ZERO);
             }
         });
@@ -227,16 +217,27 @@ impl GateGrad {
     }
 }
 
+vector_kernel! {
+/// `z = tanh(a) · σ(b)` of one row `[a | b]`.
+pub(crate) fn gate_row<'a, T: Real>(pre: &'a [T], z: &'a mut [T]) -> () {
+    let (a, b) = pre.split_at(z.len());
+    for ((z, &a), &b) in z.iter_mut().zip(a).zip(b) {
+        *z = a.tanh() * b.sigmoid();
+    }
+}
+}
+
+vector_kernel! {
 /// `[da | db]` of one row from `[a | b]` and `dz`.
-#[inline(always)]
-pub(crate) fn gate_gradient_row<T: Real>(pre: &[T], dz: &[T], out: &mut [T]) {
+pub(crate) fn gate_gradient_row<'a, T: Real>(pre: &'a [T], dz: &'a [T], out: &'a mut [T]) -> () {
     let (a, b) = pre.split_at(dz.len());
     let (da, db) = out.split_at_mut(dz.len());
     for ((((da, db), &a), &b), &dz) in da.iter_mut().zip(db).zip(a).zip(b).zip(dz) {
-        let (slope_a, slope_b) = gate_slopes(a, b);
-        *da = dz * slope_a;
-        *db = dz * slope_b;
+        let (t, s) = (a.tanh(), b.sigmoid());
+        *da = dz * s * (T::ONE - t * t);
+        *db = dz * t * s * (T::ONE - s);
     }
+}
 }
 
 pub(super) fn case(random: &mut Random) -> Case {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::graph::{
     Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, expect_same, for_row_tiles, vectorised,
+    expect_kinds, expect_same, for_row_tiles,
 };
 use crate::ops::reduce::{Total, reduce};
 use crate::ops::softmax_cross_entropy::write_scalar;
@@ -173,13 +173,11 @@ impl RegressionLoss {
             .map(|tile| {
                 // Channels apart, then added: loops over channels can use vectors.
                 let mut sums = vec![T::ZERO; channels];
-                vectorised(|| {
-                    for row in tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE) {
-                        for ((sum, &x), &y) in sums.iter_mut().zip(x.row(row)).zip(y.row(row)) {
-                            *sum += distance.of(x - y);
-                        }
+                for row in tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE) {
+                    for ((sum, &x), &y) in sums.iter_mut().zip(x.row(row)).zip(y.row(row)) {
+                        *sum += distance.of(x - y);
                     }
-                });
+                }
                 sums.into_iter().sum()
             })
             .collect();

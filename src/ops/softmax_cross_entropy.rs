@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::graph::{
     Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, ROW_TILE, Real, Shape, TensorId,
-    cpu_reference, expect_kinds, for_row_tiles, shape_error, vectorised,
+    cpu_reference, expect_kinds, for_row_tiles, shape_error, vector_kernel,
 };
 use crate::ops::reduce::{Total, reduce};
 use crate::ops::{Case, CaseInput, random_shape};
@@ -144,11 +144,21 @@ fn fold_lanes<T: Real>(values: &[T], start: T, fold: impl Fn(T, T) -> T, join: i
     lanes.into_iter().fold(rest, join)
 }
 
+vector_kernel! {
 /// The largest value and `Σ exp(x − largest)`.
-#[inline(always)]
-fn softmax_denominator<T: Real>(logits: &[T]) -> (T, T) {
+fn softmax_denominator<'a, T: Real>(logits: &'a [T]) -> (T, T) {
     let largest = fold_lanes(logits, T::of(-3e38), T::larger, T::larger);
     (largest, fold_lanes(logits, T::ZERO, |sum, x| sum + (x - largest).exp(), |a, b| a + b))
+}
+}
+
+vector_kernel! {
+/// `dx = factor · exp(x − log_sum_exp)` of one row.
+fn softmax_gradient_row<'a, T: Real>(x: &'a [T], log_sum_exp: T, factor: T, dx: &'a mut [T]) -> () {
+    for (dx, &x) in dx.iter_mut().zip(x) {
+        *dx = factor * (x - log_sum_exp).exp();
+    }
+}
 }
 
 impl SoftmaxCrossEntropy {
@@ -181,11 +191,7 @@ impl SoftmaxCrossEntropy {
             }
             (sum, counted)
         };
-        let tiles: Vec<(T, usize)> = lse.data[..end]
-            .par_chunks_mut(ROW_TILE * stride)
-            .enumerate()
-            .map(|chunk| vectorised(|| tile(chunk)))
-            .collect();
+        let tiles: Vec<(T, usize)> = lse.data[..end].par_chunks_mut(ROW_TILE * stride).enumerate().map(tile).collect();
         let counted: usize = tiles.iter().map(|(_, counted)| counted).sum();
         let sum = tiles.into_iter().fold(T::ZERO, |sum, (tile, _)| sum + tile);
         write_scalar(loss.row(0), sum / T::of(counted.max(1) as f64));
@@ -232,9 +238,7 @@ impl SoftmaxCrossEntropyGrad {
                 let dlse = dlse.map_or(T::ZERO, |at| inputs[at].row(row)[0]);
                 let factor = scale.unwrap_or(T::ZERO) + dlse;
                 let log_sum_exp = lse.row(row)[0];
-                for (dx, &x) in values[..classes].iter_mut().zip(x.row(row)) {
-                    *dx = factor * (x - log_sum_exp).exp();
-                }
+                softmax_gradient_row(x.row(row), log_sum_exp, factor, &mut values[..classes]);
                 if let (Some(scale), Some(dx)) = (scale, values[..classes].get_mut(target as usize)) {
                     *dx -= scale;
                 }

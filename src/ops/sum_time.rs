@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::graph::{
     Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, expect_same, for_row_tiles, pad4, vectorised,
+    expect_kinds, expect_same, for_row_tiles, pad4,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::{Case, CaseInput, random_shape};
@@ -137,11 +137,9 @@ impl SumTime {
             .map(|task| {
                 let (group, first) = (task / tiles, task % tiles * ROW_TILE);
                 let mut sum = vec![T::ZERO; padded];
-                vectorised(|| {
-                    for row in first..group_rows.min(first + ROW_TILE) {
-                        add_to(&mut sum, x.row(group * group_rows + row));
-                    }
-                });
+                for row in first..group_rows.min(first + ROW_TILE) {
+                    add_to(&mut sum, x.row(group * group_rows + row));
+                }
                 sum
             })
             .collect();

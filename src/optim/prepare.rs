@@ -7,7 +7,7 @@ use super::blocks::{Blocks, unpack};
 use super::{Method, OptimizerConfig};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds, vectorised,
+    Binding, CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
 };
 
 /// Elements of [`State::Counters`](crate::graph::State::Counters): the updates applied, as low and high part, which stay
@@ -163,12 +163,11 @@ impl Prepare {
     /// The L2 norm: sums of tiles, then their sum.
     fn norm<T: Real>(&self, grads: &[T]) -> f64 {
         let tiles = grads.par_chunks(TILE).zip(self.blocks.0.par_chunks(TILE / PARAM_ALIGN));
-        let sums: Vec<f64> = tiles.map(|(grads, blocks)| vectorised(|| sum_of_squares(grads, blocks))).collect();
+        let sums: Vec<f64> = tiles.map(|(grads, blocks)| sum_of_squares(grads, blocks)).collect();
         sums.iter().sum::<f64>().sqrt()
     }
 }
 
-#[inline(always)]
 fn sum_of_squares<T: Real>(grads: &[T], blocks: &[u32]) -> f64 {
     let mut sums = [0.0; 4];
     for (block, &word) in grads.chunks(PARAM_ALIGN).zip(blocks) {

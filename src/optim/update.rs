@@ -9,7 +9,7 @@ use super::{Adam, Method, Sgd};
 use crate::error::Result;
 use crate::graph::{
     CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, ViewMut, cpu_reference, expect_kinds, shape_error,
-    vectorised,
+    vector_kernel,
 };
 
 /// Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the flat gradients. Updated in place: the
@@ -82,19 +82,19 @@ impl Update {
         let tiles = grads.zip(self.blocks.0.par_chunks(TILE / PARAM_ALIGN));
         match (self.method, run.outputs.as_mut_slice()) {
             (Method::Adam(adam), [params, first, second]) => {
-                tiles.zip(chunks(params)).zip(chunks(first)).zip(chunks(second)).for_each(
-                    |((((g, blocks), w), m), v)| vectorised(|| adam_tile(&adam, coefficients, blocks, g, w, m, v)),
-                );
+                tiles
+                    .zip(chunks(params))
+                    .zip(chunks(first))
+                    .zip(chunks(second))
+                    .for_each(|((((g, blocks), w), m), v)| adam_tile(&adam, coefficients, blocks, g, w, m, v));
             }
             (Method::Sgd(sgd), [params, first]) => {
                 tiles.zip(chunks(params)).zip(chunks(first)).for_each(|(((g, blocks), w), m)| {
-                    vectorised(|| sgd_tile(&sgd, coefficients, blocks, g, w, Some(m)));
+                    sgd_tile(&sgd, coefficients, blocks, g, w, Some(m));
                 });
             }
             (Method::Sgd(sgd), [params]) => {
-                tiles
-                    .zip(chunks(params))
-                    .for_each(|((g, blocks), w)| vectorised(|| sgd_tile(&sgd, coefficients, blocks, g, w, None)));
+                tiles.zip(chunks(params)).for_each(|((g, blocks), w)| sgd_tile(&sgd, coefficients, blocks, g, w, None));
             }
             (method, outputs) => {
                 return Err(shape_error(self, format!("{method:?} does not update {} vectors", outputs.len())));
@@ -109,16 +109,16 @@ fn chunks<'a, T: Real>(view: &mut ViewMut<'a, T>) -> ChunksMut<'a, T> {
     std::mem::take(&mut view.data).par_chunks_mut(TILE)
 }
 
-#[inline(always)]
-fn adam_tile<T: Real>(
-    adam: &Adam,
-    coefficients: &[T],
-    blocks: &[u32],
-    grads: &[T],
-    params: &mut [T],
-    first: &mut [T],
-    second: &mut [T],
-) {
+vector_kernel! {
+fn adam_tile<'a, T: Real>(
+    adam: &'a Adam,
+    coefficients: &'a [T],
+    blocks: &'a [u32],
+    grads: &'a [T],
+    params: &'a mut [T],
+    first: &'a mut [T],
+    second: &'a mut [T],
+) -> () {
     let &[rate, root, clip, shrink] = coefficients else { return };
     let (beta1, rest1) = (T::of(adam.beta1), T::of(1.0 - adam.beta1));
     let (beta2, rest2) = (T::of(adam.beta2), T::of(1.0 - adam.beta2));
@@ -138,16 +138,17 @@ fn adam_tile<T: Real>(
         }
     }
 }
+}
 
-#[inline(always)]
-fn sgd_tile<T: Real>(
-    sgd: &Sgd,
-    coefficients: &[T],
-    blocks: &[u32],
-    grads: &[T],
-    params: &mut [T],
-    first: Option<&mut [T]>,
-) {
+vector_kernel! {
+fn sgd_tile<'a, T: Real>(
+    sgd: &'a Sgd,
+    coefficients: &'a [T],
+    blocks: &'a [u32],
+    grads: &'a [T],
+    params: &'a mut [T],
+    first: Option<&'a mut [T]>,
+) -> () {
     let &[rate, _, clip, _] = coefficients else { return };
     let momentum = T::of(f64::from(sgd.momentum));
     let weight_decay = T::of(f64::from(sgd.weight_decay));
@@ -168,4 +169,5 @@ fn sgd_tile<T: Real>(
             None => elements.for_each(|(w, &g)| *w -= rate * (g * clip + decay * *w)),
         }
     }
+}
 }

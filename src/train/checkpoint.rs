@@ -13,6 +13,9 @@ use crate::exec::Store;
 use crate::graph::{Program, State};
 
 const FORMAT: &str = "receptive-checkpoint";
+/// All entries of the metadata.
+const KEYS: [&str; 9] =
+    ["format", "version", "model", "config", "optimizer", "settings", "step", "validation", "checksum"];
 const ADVICE: &str = "continue from another copy, or start anew without it";
 
 /// A mean loss over the validation data.
@@ -94,12 +97,16 @@ impl Checkpoint {
     /// Reads the checkpoint of a model of the kind `model` (such as `wavenet`).
     ///
     /// # Errors
-    /// [`Error::Io`] if the file can't be read; [`Error::Checkpoint`], saying what is wrong and what to do, if it is
-    /// damaged or something else.
+    /// [`Error::Io`](crate::Error::Io) if the file can't be read; [`Error::Checkpoint`](crate::Error::Checkpoint), saying
+    /// what is wrong and what to do, if it is damaged or something else.
     pub fn load(path: impl AsRef<Path>, model: &str) -> Result<Self> {
         let path = path.as_ref();
         let contents = Contents::read(path, ADVICE)?;
         contents.expect(path, FORMAT, model)?;
+        // One may be a damaged name of another.
+        if let Some(key) = contents.metadata.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(unusable(path, format!("its metadata have an unknown entry {key:?}; {ADVICE}")));
+        }
         let validation = contents.metadata.get("validation").map(|text| {
             let mut words = text.split(' ');
             let step = words.next().and_then(|word| word.parse().ok());
@@ -122,7 +129,7 @@ impl Checkpoint {
     /// The model's configuration.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it is not a `C`.
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) if it is not a `C`.
     pub fn config<C: DeserializeOwned>(&self) -> Result<C> {
         self.contents.json(&self.path, "config")
     }
@@ -130,7 +137,7 @@ impl Checkpoint {
     /// The optimizer's configuration.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it is not one that this build knows.
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) if it is not one that this build knows.
     pub fn optimizer(&self) -> Result<crate::optim::OptimizerConfig> {
         self.contents.json(&self.path, "optimizer")
     }

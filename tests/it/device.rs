@@ -253,6 +253,25 @@ fn bytes_come_back_as_written() {
     }
 }
 
+/// Where several threads wait, one of them gets the callbacks of all.
+#[test]
+fn many_threads_read_at_once() {
+    let gpu = gpu();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u8 {
+            let gpu = &gpu;
+            scope.spawn(move || {
+                let usage = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+                let buffer = gpu.buffer("bytes", 256, usage).unwrap();
+                for round in 0..100 {
+                    gpu.write(&buffer, 0, &[thread ^ round; 256]).unwrap();
+                    assert_eq!(gpu.read(&buffer, 0, 256).unwrap(), [thread ^ round; 256]);
+                }
+            });
+        }
+    });
+}
+
 /// More than one staging buffer's worth, in both directions.
 #[test]
 fn long_transfers_go_in_pieces() {

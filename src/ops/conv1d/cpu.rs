@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::geometry::RowMap;
-use crate::graph::{Matrix, ROW_TILE, Real, Shape, View, ViewMut, for_row_tiles, gemm, vectorised};
+use crate::graph::{Matrix, ROW_TILE, Real, Shape, View, ViewMut, for_row_tiles, gemm};
 
 /// Slabs that sums over time are split into, at most: fixed, so that the sums don't depend on the number of threads.
 const SLABS: usize = 16;
@@ -69,11 +69,9 @@ pub(crate) fn weight_gradient<T: Real>(
                 let (product, column_sums) = partial.split_at_mut(k * stride);
                 let dy_tile = Matrix::rows(&dy.data[first * dy.stride..], dy.stride);
                 gemm((k, n, count), product, stride, true, gathered.matrix().transposed(), dy_tile);
-                vectorised(|| {
-                    for row in first..first + count {
-                        add_to(&mut column_sums[..n], &dy.row(row)[..n]);
-                    }
-                });
+                for row in first..first + count {
+                    add_to(&mut column_sums[..n], &dy.row(row)[..n]);
+                }
             }
             partial
         })

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::WaveNetLayer;
-use crate::graph::{CpuRun, Matrix, ROW_TILE, Real, gemm, vectorised};
+use crate::graph::{CpuRun, Matrix, ROW_TILE, Real, gemm};
 use crate::ops::conv1d::{Gathered, add_to};
-use crate::ops::gate::condition_row;
+use crate::ops::gate::{condition_row, gate_row};
 
 pub(super) fn forward<T: Real>(layer: &WaveNetLayer, run: &mut CpuRun<'_, T>) {
     let inputs = layer.sort(&run.inputs);
@@ -36,38 +36,31 @@ pub(super) fn forward<T: Real>(layer: &WaveNetLayer, run: &mut CpuRun<'_, T>) {
             let gathered = Gathered::new(&x, map, layer.kernel, time, first, count);
             let size = (count, 2 * gate, layer.kernel * residual);
             gemm(size, pre, pre_stride, false, gathered.matrix(), weight);
-            vectorised(|| {
-                for row in 0..count {
-                    let pre = &mut pre[row * pre_stride..][..pre_padded];
-                    pre[2 * gate..].fill(T::ZERO);
-                    let pre = &mut pre[..2 * gate];
-                    if let Some(bias) = inputs.dilated_bias {
-                        add_to(pre, bias.row(0));
-                    }
-                    if let Some(condition) = inputs.condition {
-                        add_to(pre, condition.row(condition_row(&condition.shape, time, first + row)));
-                    }
-                    let (a, b) = pre.split_at(gate);
-                    let z = &mut z[row * z_stride..][..z_padded];
-                    for ((z, &a), &b) in z.iter_mut().zip(a).zip(b) {
-                        *z = a.tanh() * b.sigmoid();
-                    }
-                    z[gate..].fill(T::ZERO);
+            for row in 0..count {
+                let pre = &mut pre[row * pre_stride..][..pre_padded];
+                pre[2 * gate..].fill(T::ZERO);
+                let pre = &mut pre[..2 * gate];
+                if let Some(bias) = inputs.dilated_bias {
+                    add_to(pre, bias.row(0));
                 }
-            });
+                if let Some(condition) = inputs.condition {
+                    add_to(pre, condition.row(condition_row(&condition.shape, time, first + row)));
+                }
+                let z = &mut z[row * z_stride..][..z_padded];
+                gate_row(pre, &mut z[..gate]);
+                z[gate..].fill(T::ZERO);
+            }
             let Some(weight) = inputs.residual else { return };
             let weight = Matrix::rows(weight.data, weight.stride);
             gemm((count, residual, gate), h, h_stride, false, Matrix::rows(z, z_stride), weight);
-            vectorised(|| {
-                for row in 0..count {
-                    let h = &mut h[row * h_stride..][..x.shape.stride()];
-                    h[residual..].fill(T::ZERO);
-                    let h = &mut h[..residual];
-                    if let Some(bias) = inputs.residual_bias {
-                        add_to(h, bias.row(0));
-                    }
-                    add_to(h, x.row(first + row));
+            for row in 0..count {
+                let h = &mut h[row * h_stride..][..x.shape.stride()];
+                h[residual..].fill(T::ZERO);
+                let h = &mut h[..residual];
+                if let Some(bias) = inputs.residual_bias {
+                    add_to(h, bias.row(0));
                 }
-            });
+                add_to(h, x.row(first + row));
+            }
         });
 }
