@@ -415,34 +415,3 @@ fn logits_that_are_not_finite_end_the_generation() {
         }
     }
 }
-
-/// Prints samples a second; run with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let sampling = Sampling::default();
-    let software = gpu().as_gpu().is_some_and(|gpu| gpu.capabilities().software);
-    for preset in WaveNetConfig::PRESETS {
-        let model = WaveNet::new(WaveNetConfig::preset(preset).unwrap()).unwrap();
-        for device in devices() {
-            for streams in [1, 4, 64] {
-                if matches!(device, Device::Gpu(_)) && software && (preset != "tiny" || streams > 4) {
-                    continue;
-                }
-                let store = Store::new(&device);
-                store.write(State::Params, &layout(&model).initial(1)).unwrap();
-                let mut generator = Generator::new(&model, &store, streams).unwrap();
-                generator.generate(500, &sampling).unwrap();
-                let (mut samples, started) = (0, std::time::Instant::now());
-                while started.elapsed().as_secs_f64() < 1.0 {
-                    samples += generator.generate(1000, &sampling).unwrap()[0].len();
-                }
-                let rate = samples as f64 / started.elapsed().as_secs_f64();
-                println!(
-                    "{preset}, {streams} streams, {device}: {rate:.0} samples/s a stream; {}",
-                    generator.variant()
-                );
-            }
-        }
-    }
-}

@@ -148,7 +148,7 @@ fn compare(extent: Extent, smaller: Extent, taps: usize, classes: usize, channel
     let cpu_store = Store::new(&Device::Cpu);
     cpu_store.write(State::Params, &flat).unwrap();
     let mut cpu = Executor::new(&model.program, &cpu_store).unwrap();
-    cpu.set_poison(true);
+    cpu.set_poison(true).unwrap();
     let mut exact = CpuExecutor::<f64>::new(Arc::clone(&model.program)).unwrap();
     for param in model.program.params().iter() {
         let values: Vec<f64> = param.gather(&flat).into_iter().map(f64::from).collect();
