@@ -9,6 +9,7 @@
 //! - [`generate`]: autoregressive generation.
 //! - [`data`]: audio to batches; independent of everything else but [`random`].
 
+mod autodiff;
 pub mod data;
 pub mod device;
 mod error;
@@ -21,6 +22,7 @@ pub mod optim;
 pub mod random;
 pub mod train;
 
+pub use autodiff::Gradients;
 pub use device::Device;
 pub use error::{Error, Result};
 pub use wgpu;

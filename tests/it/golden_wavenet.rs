@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use receptive::Gradients;
 use receptive::exec::{Executor, Store};
-use receptive::graph::{Extent, Gradients, Graph, ParamLayout, Program, Shape, State, StepArgs, TensorId};
+use receptive::graph::{Extent, Graph, ParamLayout, Program, Shape, State, StepArgs, TensorId};
 use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::ops;
 use receptive::optim::{self, OptimizerConfig};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use receptive::Device;
+use receptive::Gradients;
 use receptive::exec::{CpuExecutor, Executor, Store};
-use receptive::graph::{Extent, Gradients, Graph, Init, Program, Shape, State, TensorId};
+use receptive::graph::{Extent, Graph, Init, Program, Shape, State, TensorId};
 use receptive::ops::{self, Geometry, Reduction};
 use receptive::random::Random;
 
