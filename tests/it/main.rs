@@ -1,5 +1,8 @@
 //! The promises of the crate, a file each. One binary, so that one device serves all tests.
 
+#[cfg(feature = "audio")]
+mod bad_input;
+mod chord;
 mod concat;
 mod device;
 mod generation;
@@ -10,5 +13,8 @@ mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
 mod losses;
+#[allow(dead_code, reason = "the examples' measures, of which one is used")]
+#[path = "../../examples/shared/measure.rs"]
+mod measure;
 mod shaders;
 mod support;
