@@ -40,7 +40,12 @@ pub enum Command {
 impl Command {
     /// What the example does without a command.
     pub fn short_training() -> Self {
-        Self::Train(TrainArgs { minutes: Some(1.0), ..TrainArgs::parse_from(["train"]) })
+        let defaults = TrainArgs::parse_from(["train"]);
+        // Each run in a folder of its own: an earlier one stays.
+        let numbered = (2..).map(|number| PathBuf::from(format!("{}-{number}", defaults.out.display())));
+        let mut folders = std::iter::once(defaults.out.clone()).chain(numbered);
+        let out = folders.find(|folder| !holds_run(folder)).unwrap_or_default();
+        Self::Train(TrainArgs { minutes: Some(1.0), out, ..defaults })
     }
 }
 
@@ -97,6 +102,9 @@ pub struct TrainArgs {
     /// Steps between validations; 0 for one at the end
     #[arg(long, value_name = "N", default_value_t = 250, help_heading = "Results")]
     pub valid_every: u64,
+    /// Chunks of a validation at most, the first ones of the recordings held out
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Results")]
+    pub valid_chunks: usize,
     /// Steps between checkpoints; 0 for one at the end
     #[arg(long, value_name = "N", default_value_t = 500, help_heading = "Results")]
     pub checkpoint_every: u64,
@@ -110,6 +118,7 @@ impl TrainArgs {
     pub fn check(&self) -> Result<()> {
         ensure!(self.steps != Some(0), "--steps 0: there is nothing to train; give at least 1");
         self.time()?;
+        ensure!(self.valid_chunks > 0, "--valid-chunks 0: a validation needs at least 1 chunk");
         ensure!(self.batch > 0, "--batch 0: a step needs at least 1 chunk");
         ensure!(self.lr.is_finite() && self.lr > 0.0, "--lr {}: must be above 0, such as 0.002", self.lr);
         ensure!(self.clip.is_finite() && self.clip >= 0.0, "--clip {}: must be 0 (no clipping) or above", self.clip);
@@ -126,6 +135,10 @@ impl TrainArgs {
             !self.resume || self.checkpoint().exists(),
             "--resume: there is no {}; name the folder of the run in --out, or leave --resume away to start anew",
             self.checkpoint().display()
+        );
+        ensure!(
+            self.resume || !holds_run(&self.out),
+            "--out {out}: this folder holds a run already; --resume goes on with it, another --out starts anew"
         );
         Ok(())
     }
@@ -183,6 +196,11 @@ impl GenerateArgs {
         ensure!(wav(&self.out), "--out {out}: the name must end in .wav");
         Ok(())
     }
+}
+
+/// Whether a training has left something in a folder.
+fn holds_run(folder: &Path) -> bool {
+    ["checkpoint.safetensors", "model.safetensors", "metrics.jsonl"].iter().any(|name| folder.join(name).exists())
 }
 
 fn check_seconds(option: &str, seconds: f64) -> Result<()> {

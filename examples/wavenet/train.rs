@@ -37,7 +37,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     let device = Device::select(&args.device)?;
     say(&format!("device: {device}"));
     let optimizer = OptimizerConfig { clip_norm: (args.clip > 0.0).then_some(args.clip), ..OptimizerConfig::default() };
-    let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: None };
+    let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: Some(args.valid_chunks) };
     let task = WaveNetTask::new(model.clone(), train, valid, options)?;
     let checkpoint = args.checkpoint();
     let options = TrainerOptions {
@@ -49,9 +49,6 @@ pub fn train(args: &TrainArgs) -> Result<()> {
         ..TrainerOptions::default()
     };
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}: cannot make it", args.out.display()))?;
-    if checkpoint.exists() && !args.resume {
-        log::warn!("{} is of an earlier run and will be replaced; --resume would go on with it", checkpoint.display());
-    }
     let mut trainer = match args.resume {
         true => Trainer::resume(task, &device, options, &checkpoint).context("--resume")?,
         false => Trainer::new(task, &device, options)?,

@@ -196,11 +196,11 @@ fn places_that_cannot_be_written() {
     if cfg!(target_os = "linux") {
         fails(here, &training("--out /proc/nonexistent"), &["--out /proc/nonexistent"]);
     }
-    write(here, "out/metrics.jsonl/in/the/way", b"");
+    write(here, "out/metrics.jsonl.tmp/in/the/way", b"");
     let stderr = run(here, &training(""), 1);
     assert!(stderr.contains("metrics.jsonl"), "{stderr}");
     std::fs::remove_dir_all(here.join("out")).unwrap();
-    write(here, "out/checkpoint.safetensors/in/the/way", b"");
+    write(here, "out/checkpoint.safetensors.tmp/in/the/way", b"");
     fails(here, &training(""), &["checkpoint.safetensors"]);
 }
 
@@ -210,6 +210,7 @@ fn resumptions_that_cannot_be() {
     let here = folder.path();
     fails(here, &training("--resume"), &["--resume", "there is no", "checkpoint.safetensors", "--out"]);
     run(here, &training(""), 0);
+    fails(here, &training(""), &["--out out", "holds a run already", "--resume", "another --out"]);
     let resume = training("--resume --steps 3");
     fails(here, &format!("{resume} --preset small"), &["config.residual is 16 in the checkpoint and 32 here", "give"]);
     fails(here, &format!("{resume} --seed 7"), &["settings.seed", "\"0\"", "\"7\""]);

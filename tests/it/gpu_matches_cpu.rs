@@ -12,13 +12,22 @@ const CASES: u32 = 24;
 
 #[test]
 fn every_operator_over_random_shapes() {
+    compare(false);
+}
+
+#[test]
+fn every_operator_over_views() {
+    compare(true);
+}
+
+fn compare(views: bool) {
     let Device::Gpu(_) = gpu() else { panic!("not a GPU") };
     for (index, entry) in TABLE.iter().enumerate() {
         for number in 0..CASES {
             let mut random = Random::new(1, index as u32, number);
             let case = (entry.case)(&mut random);
-            let what = format!("{} case {number}: {:?} on {:?}", entry.name, case.op, case.inputs);
-            let case = CaseProgram::new(&case, &mut random);
+            let what = format!("views {views}, {} case {number}: {:?} on {:?}", entry.name, case.op, case.inputs);
+            let case = CaseProgram::with_views(&case, &mut random, views);
 
             let mut cpu = case.cpu::<f32>();
             cpu.run(&Default::default()).unwrap();

@@ -6,7 +6,7 @@ use receptive::Gradients;
 use receptive::device::Device;
 use receptive::exec::{CpuExecutor, Element};
 use receptive::graph::{Extent, Graph, Init, Kind, Program, Shape, TensorId};
-use receptive::ops::{Case, CaseInput};
+use receptive::ops::{self, Case, CaseInput};
 use receptive::random::Random;
 
 /// The one GPU of the test process: what `RECEPTIVE_TEST_DEVICE` names, else a real GPU, else a software adapter.
@@ -52,6 +52,12 @@ fn away_from_zero(random: &mut Random, count: usize, scale: f32) -> Vec<f32> {
 
 impl CaseProgram {
     pub fn new(case: &Case, random: &mut Random) -> Self {
+        Self::with_views(case, random, false)
+    }
+
+    /// The same; with `views`, each real input is the end of a tensor with 4 channels more, which the planner makes a
+    /// view.
+    pub fn with_views(case: &Case, random: &mut Random, views: bool) -> Self {
         let extent = case.inputs.iter().map(|i| i.shape()).find(|s| s.kind == Kind::Ids);
         let extent = extent.map_or(Extent { batch: 1, time: 1 }, |s| Extent { batch: s.batch, time: s.time });
         let mut graph = Graph::new(extent).unwrap();
@@ -59,6 +65,13 @@ impl CaseProgram {
         for (position, input) in case.inputs.iter().enumerate() {
             let name = format!("input{position}");
             match *input {
+                CaseInput::Real { shape, scale } if views => {
+                    let wide = shape.with_channels(shape.channels + 4);
+                    let tensor = graph.param(&name, wide, Init::Zeros, false).unwrap();
+                    reals.push((tensor, away_from_zero(random, wide.len(), scale)));
+                    let value = ops::scale(&mut graph, tensor, 1.0).unwrap();
+                    inputs.push(ops::slice(&mut graph, value, 4, shape.channels).unwrap());
+                }
                 CaseInput::Real { shape, scale } => {
                     let tensor = graph.param(&name, shape, Init::Zeros, false).unwrap();
                     reals.push((tensor, away_from_zero(random, shape.len(), scale)));
