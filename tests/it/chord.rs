@@ -13,7 +13,7 @@ use receptive::optim::OptimizerConfig;
 use receptive::random::Random;
 use receptive::train::{Limit, Trainer, TrainerOptions, WaveNetTask, WaveNetTaskOptions};
 
-use crate::measure::tone_power;
+use crate::shared::measure::tone_power;
 use crate::support::gpu;
 
 /// E♭3, G3 and B♭3, as in the test of tensorflow-wavenet.

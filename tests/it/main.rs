@@ -14,12 +14,14 @@ mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
 mod losses;
-#[allow(dead_code, reason = "the examples' measures, of which one is used")]
-#[path = "../../examples/shared/measure.rs"]
-mod measure;
+#[allow(dead_code, reason = "its own unit tests run here: cargo builds examples, but does not test them")]
+#[path = "../../examples/wavenet/metrics.rs"]
+mod metrics;
 mod no_hidden_work;
 mod resume_is_exact;
 mod shaders;
+#[path = "../../examples/shared/mod.rs"]
+mod shared;
 mod support;
 mod tiny_wavenet;
 mod training;
