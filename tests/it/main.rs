@@ -3,6 +3,7 @@
 mod bad_checkpoints;
 mod concat;
 mod device;
+mod floor;
 mod generation;
 mod golden;
 mod golden_optim;
