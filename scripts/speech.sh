@@ -30,6 +30,8 @@ get_speech() {
     fi
     mkdir "$partial/unpacked"
     dpkg-deb -x "$partial"/*.deb "$partial/unpacked"
+    # Prompts of pure silence, ten of them, teach nothing.
+    find "$partial/unpacked" -type d -name silence -prune -exec rm -rf {} +
     mv "$partial/unpacked" "$speech_folder"
     rm -rf "$partial"
     say "The speech is in $speech_folder, its licence (CC BY-SA 3.0) in" \

@@ -136,8 +136,9 @@ fn total(output: u32, columns4: u32, bias4: u32, first4: u32) -> f32 {
     return sum;
 }
 
+// 0 for what is negative. By the bits: NaN must stay, which compilers don't promise for comparisons and products.
 fn rectify(x: f32) -> f32 {
-    return select(0.0 * x, x, x > 0.0); // NaN stays
+    return select(x, 0.0, bitcast<u32>(x) - 0x80000000u <= 0x7f800000u);
 }
 
 // y = act(x * W + b), where there may be more outputs than threads take at once.

@@ -1,5 +1,15 @@
-//! Convolutional sequence models on any GPU: training and generation with hand-written WGSL on wgpu.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
+//!
+//! - [`Device`]: where to run. [`device`]: capabilities, kernels, buffers.
+//! - [`graph`]: tensors, operators, automatic differentiation, programs. [`ops`]: the operators.
+//! - [`exec`]: runs programs, on a GPU or on the CPU.
+//! - [`nn`]: models. [`optim`]: optimizers and schedules. [`train`]: trainer, checkpoints, model files.
+//! - [`generate`]: autoregressive generation.
+//! - [`data`]: audio to batches; independent of everything else but [`random`].
 
+mod autodiff;
 pub mod data;
 pub mod device;
 mod error;
@@ -12,6 +22,7 @@ pub mod optim;
 pub mod random;
 pub mod train;
 
+pub use autodiff::Gradients;
 pub use device::Device;
 pub use error::{Error, Result};
 pub use wgpu;

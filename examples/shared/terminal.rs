@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Rows of the picture of a stack at most, beside its three lines of text.
@@ -129,6 +129,11 @@ fn reach(dilations: &[usize], kernel: usize) -> usize {
 
 fn width(text: &str) -> usize {
     text.chars().count()
+}
+
+/// A line on standard output. That nobody reads it any more is no reason to end a training.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A whole number with commas between thousands.

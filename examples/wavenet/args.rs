@@ -1,27 +1,39 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
+use receptive::data::audio::MAX_RATE;
 use receptive::nn::WaveNetConfig;
 
-/// Trains WaveNet on raw audio and generates sound.
+/// Trains WaveNet on raw audio and generates sound with it.
 ///
 /// Without a command it trains for a minute on a clip of plucked strings that it makes itself.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  wavenet train --data recordings --out runs/voice --minutes 60
+  wavenet train --data recordings --out runs/voice --minutes 60 --resume
+  wavenet generate --model runs/voice/model.safetensors --seconds 5 --out voice.wav";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model on a folder of recordings
+    /// Train a model on recordings
+    #[command(max_term_width = 100)]
     Train(TrainArgs),
     /// Generate a clip with a trained model
+    #[command(max_term_width = 100)]
     Generate(GenerateArgs),
-    /// Tell what a model is: layers, parameters, receptive field
+    /// Show what a model is: layers, parameters, receptive field
+    #[command(max_term_width = 100)]
     Info(InfoArgs),
 }
 
@@ -33,61 +45,107 @@ impl Command {
 }
 
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 pub struct TrainArgs {
-    /// Folder of WAV and FLAC files, searched to any depth, or one file [default: a built-in clip of plucked strings]
-    #[arg(long, value_name = "DIR")]
+    /// Folder of WAV and FLAC files, folders inside it included, or one file [default: a clip of plucked strings, made
+    /// here]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub data: Option<PathBuf>,
-    /// Folder for the model, checkpoint, metrics, pictures and sample
-    #[arg(long, value_name = "DIR", default_value = "runs/wavenet")]
-    pub out: PathBuf,
-    /// Size of the model
-    #[arg(long, default_value = "small", value_parser = WaveNetConfig::PRESETS)]
-    pub preset: String,
-    /// Steps in all, those before a resumption included [default: 10000, or as many as --minutes allow]
-    #[arg(long, value_name = "N")]
-    pub steps: Option<u64>,
-    /// Stop after so many minutes of training
-    #[arg(long, value_name = "M")]
-    pub minutes: Option<f64>,
-    /// Samples in a chunk; the first receptive field of it only conditions
-    #[arg(long, value_name = "SAMPLES", default_value_t = 20_000)]
+    /// Resample to this rate [default: the one that most recordings have]
+    #[arg(long, value_name = "HZ", help_heading = "Data")]
+    pub sample_rate: Option<u32>,
+    /// Cut the ends of each recording where its level (root mean square, full scale being 1) stays below this; 0.01 is
+    /// usual [default: nothing is cut]
+    #[arg(long, value_name = "LEVEL", help_heading = "Data")]
+    pub trim: Option<f32>,
+    /// Samples in a chunk; the first receptive field of each gives context only
+    #[arg(long, value_name = "SAMPLES", default_value_t = 20_000, help_heading = "Data")]
     pub chunk: usize,
     /// Chunks in a step
-    #[arg(long, value_name = "B", default_value_t = 1)]
+    #[arg(long, value_name = "B", default_value_t = 1, help_heading = "Data")]
     pub batch: usize,
+
+    /// Size of the model; `wavenet info --preset NAME` shows each
+    #[arg(long, value_name = "NAME", default_value = "small", value_parser = WaveNetConfig::PRESETS, help_heading = "Training")]
+    pub preset: String,
+    /// Steps in all, those before --resume included [default: 10000, or as many as --minutes allow]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub steps: Option<u64>,
+    /// Stop after so many minutes of training
+    #[arg(long, value_name = "M", help_heading = "Training")]
+    pub minutes: Option<f64>,
     /// Learning rate of Adam
-    #[arg(long, value_name = "X", default_value_t = 2e-3)]
+    #[arg(long, value_name = "X", default_value_t = 2e-3, help_heading = "Training")]
     pub lr: f32,
-    /// Clip the gradient to this norm; 0 for no clipping
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    /// Scale gradients down to this norm; 0 leaves them as they are
+    #[arg(long, value_name = "NORM", default_value_t = 1.0, help_heading = "Training")]
     pub clip: f32,
-    /// Names the starting weights, the order of the data and the sample
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    /// Decides the starting weights, the order of the data and the sample; a run is repeated by its seed
+    #[arg(long, value_name = "S", default_value_t = 0, help_heading = "Training")]
     pub seed: u64,
-    /// auto, cpu, gpu, a backend, or part of an adapter's name
-    #[arg(long, value_name = "NAME", default_value = "auto")]
+    /// auto (a GPU if there is one, else the CPU), cpu, gpu, software, a backend (vulkan, metal, dx12) or part of an
+    /// adapter's name
+    #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Training")]
     pub device: String,
-    /// Resample to this rate [default: the recordings' own]
-    #[arg(long, value_name = "HZ")]
-    pub sample_rate: Option<u32>,
-    /// Cut ends whose level (root mean square) is below this, such as 0.01
-    #[arg(long, value_name = "LEVEL")]
-    pub trim: Option<f32>,
-    /// Go on from the checkpoint in --out
-    #[arg(long)]
+    /// Go on from the checkpoint in --out, with the same data, preset, chunk, batch and seed
+    #[arg(long, help_heading = "Training")]
     pub resume: bool,
+
+    /// Folder for model, checkpoint, metrics, pictures and sample
+    #[arg(long, value_name = "DIR", default_value = "runs/wavenet", help_heading = "Results")]
+    pub out: PathBuf,
     /// Steps between validations; 0 for one at the end
-    #[arg(long, value_name = "N", default_value_t = 250)]
+    #[arg(long, value_name = "N", default_value_t = 250, help_heading = "Results")]
     pub valid_every: u64,
     /// Steps between checkpoints; 0 for one at the end
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 500, help_heading = "Results")]
     pub checkpoint_every: u64,
     /// Length of the sample generated at the end
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, help_heading = "Results")]
     pub sample_seconds: f64,
 }
 
+impl TrainArgs {
+    /// What can be said of the options before anything is read.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.steps != Some(0), "--steps 0: there is nothing to train; give at least 1");
+        self.time()?;
+        ensure!(self.batch > 0, "--batch 0: a step needs at least 1 chunk");
+        ensure!(self.lr.is_finite() && self.lr > 0.0, "--lr {}: must be above 0, such as 0.002", self.lr);
+        ensure!(self.clip.is_finite() && self.clip >= 0.0, "--clip {}: must be 0 (no clipping) or above", self.clip);
+        if let Some(rate) = self.sample_rate {
+            ensure!((1000..=MAX_RATE).contains(&rate), "--sample-rate {rate}: must be 1000 to {MAX_RATE} Hz");
+        }
+        if let Some(level) = self.trim {
+            ensure!((0.0..1.0).contains(&level), "--trim {level}: must be at least 0 and below 1, such as 0.01");
+        }
+        check_seconds("--sample-seconds", self.sample_seconds)?;
+        let out = self.out.display();
+        ensure!(self.out.is_dir() || !self.out.exists(), "--out {out}: this is a file; name a folder");
+        ensure!(
+            !self.resume || self.checkpoint().exists(),
+            "--resume: there is no {}; name the folder of the run in --out, or leave --resume away to start anew",
+            self.checkpoint().display()
+        );
+        Ok(())
+    }
+
+    /// The limit of time.
+    pub fn time(&self) -> Result<Option<Duration>> {
+        let time = |minutes: f64| {
+            ensure!(minutes.is_finite() && minutes > 0.0, "--minutes {minutes}: must be above 0");
+            Duration::try_from_secs_f64(minutes * 60.0).with_context(|| format!("--minutes {minutes}: too many"))
+        };
+        self.minutes.map(time).transpose()
+    }
+
+    pub fn checkpoint(&self) -> PathBuf {
+        self.out.join("checkpoint.safetensors")
+    }
+}
+
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 pub struct GenerateArgs {
     /// A model.safetensors that `train` wrote
     #[arg(long, value_name = "FILE")]
@@ -95,21 +153,41 @@ pub struct GenerateArgs {
     /// Length of the clip
     #[arg(long, value_name = "S")]
     pub seconds: f64,
-    /// The WAV to write; a picture goes beside it
+    /// The WAV to write; a picture of it goes beside it
     #[arg(long, value_name = "FILE.wav")]
     pub out: PathBuf,
-    /// Below 1 is safer, above 1 bolder; 0 always takes the most probable
+    /// How bold: below 1 likely sounds become likelier, above 1 unlikely ones; 0 always takes the likeliest
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     pub temperature: f32,
     /// Another seed, another clip
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Let the clip go on where this recording ends
+    /// Go on where this recording (WAV or FLAC) ends
     #[arg(long, value_name = "FILE.wav")]
     pub prime: Option<PathBuf>,
-    /// auto, cpu, gpu, a backend, or part of an adapter's name
+    /// auto (a GPU if there is one, else the CPU), cpu, gpu, software, a backend (vulkan, metal, dx12) or part of an
+    /// adapter's name
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub device: String,
+}
+
+impl GenerateArgs {
+    /// What can be said of the options before anything is read.
+    pub fn check(&self) -> Result<()> {
+        check_seconds("--seconds", self.seconds)?;
+        let temperature = self.temperature;
+        ensure!(temperature.is_finite() && temperature >= 0.0, "--temperature {temperature}: must be 0 or above");
+        let out = self.out.display();
+        ensure!(!self.out.is_dir(), "--out {out}: this is a folder; name a file in it, such as clip.wav");
+        let wav = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("wav"));
+        ensure!(wav(&self.out), "--out {out}: the name must end in .wav");
+        Ok(())
+    }
+}
+
+fn check_seconds(option: &str, seconds: f64) -> Result<()> {
+    ensure!(seconds > 0.0 && seconds <= 3600.0, "{option} {seconds}: must be above 0 and at most 3600");
+    Ok(())
 }
 
 #[derive(Debug, Parser)]
@@ -118,7 +196,7 @@ pub struct InfoArgs {
     /// A model.safetensors that `train` wrote
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// A size of `train`
+    /// A size that `train` knows
     #[arg(long, value_name = "NAME", value_parser = WaveNetConfig::PRESETS)]
     pub preset: Option<String>,
 }

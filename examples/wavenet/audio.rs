@@ -5,7 +5,7 @@ use receptive::data::{Chunks, Corpus, CorpusOptions, MuLaw, Split, baseline, plu
 use receptive::nn::WaveNet;
 
 use crate::args::TrainArgs;
-use crate::shared::terminal::grouped;
+use crate::shared::terminal::{grouped, say};
 
 /// Length and rate of the built-in clip.
 const BUILT_IN: (f64, u32) = (60.0, 8_000);
@@ -23,13 +23,13 @@ pub fn corpus(args: &TrainArgs) -> Result<Corpus> {
         }
     };
     let source = args.data.as_ref().map_or("a built-in clip of plucked strings".into(), |d| d.display().to_string());
-    println!(
+    say(&format!(
         "data: {source}: {:.1} s to train on, {:.1} s to validate with, at {} Hz{}",
         corpus.train_seconds(),
         corpus.valid_seconds(),
         grouped(corpus.rate as usize),
         if corpus.skipped.is_empty() { String::new() } else { format!("; {} files skipped", corpus.skipped.len()) }
-    );
+    ));
     Ok(corpus)
 }
 
@@ -41,7 +41,7 @@ pub fn chunks(corpus: &Corpus, model: &WaveNet, chunk: usize) -> Result<(Chunks,
     let valid_samples: usize = corpus.valid.iter().map(|clip| clip.samples.len()).sum();
     let chunk = chunk.min(valid_samples.saturating_sub(1));
     if chunk <= field {
-        println!("validation: none, {valid_samples} samples are fewer than the receptive field of {field}");
+        say(&format!("validation: none, {valid_samples} samples are fewer than the receptive field of {field}"));
         return Ok((train, None));
     }
     let valid = Chunks::new(Split::Valid, &corpus.valid, &mu_law, chunk, field)?;

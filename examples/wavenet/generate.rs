@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use receptive::data::{MuLaw, audio};
 use receptive::exec::Store;
 use receptive::generate::{Generator, Sampling};
@@ -14,37 +14,41 @@ use receptive::{Device, data::Clip};
 
 use crate::args::GenerateArgs;
 use crate::shared::plot;
-use crate::shared::terminal::{Limit, Progress, grouped};
+use crate::shared::terminal::{Limit, Progress, grouped, say};
 
 pub fn generate(args: &GenerateArgs) -> Result<()> {
-    check_seconds("--seconds", args.seconds)?;
+    args.check()?;
     let file = load_model::<WaveNetConfig>(&args.model, "wavenet")?;
     let rate: u32 = file
         .metadata
         .get("sample_rate")
         .and_then(|rate| rate.parse().ok())
+        .filter(|rate| (1..=audio::MAX_RATE).contains(rate))
         .with_context(|| format!("{} does not say its sample rate", args.model.display()))?;
     let model = WaveNet::new(file.config.clone())?;
     let device = Device::select(&args.device)?;
-    println!("device: {device}");
+    say(&format!("device: {device}"));
     let store = Store::new(&device);
     let layout = model.logits(Extent { batch: 1, time: 1 })?.program;
     store.write(State::Params, &file.flat(layout.params())?)?;
 
-    let past = args.prime.as_deref().map(|path| recording(path, rate)).transpose()?;
+    let past = args.prime.as_deref().map(|path| recording(path, rate)).transpose().context("--prime")?;
+    make_folder(&args.out).context("--out")?;
     let sampling = Sampling { temperature: args.temperature, seed: args.seed };
     let samples = clip(&model, &store, rate, args.seconds, &sampling, past.as_ref())?;
     save(&args.out, &samples, rate, "generated")?;
-    println!("wrote {} and {}", args.out.display(), args.out.with_extension("png").display());
+    say(&format!("wrote {} and {}", args.out.display(), args.out.with_extension("png").display()));
     Ok(())
 }
 
-pub fn check_seconds(option: &str, seconds: f64) -> Result<()> {
-    ensure!(
-        seconds.is_finite() && seconds > 0.0 && seconds < 36_000.0,
-        "{option} {seconds}: must be above 0 and below 36000"
-    );
-    Ok(())
+/// Makes the folder that `path` lies in.
+fn make_folder(path: &Path) -> Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A recording at the model's rate.
@@ -72,7 +76,7 @@ pub fn clip(
     let count = ((seconds * f64::from(rate)).round() as usize).max(1);
     let mut progress = Progress::new("generating", Limit::Steps(count as u64));
     let started = Instant::now();
-    let mut samples = Vec::with_capacity(count);
+    let mut samples = Vec::new();
     while samples.len() < count {
         let part = (rate as usize / 4).clamp(1, count - samples.len());
         let classes = generator.generate(part, sampling)?;
@@ -91,9 +95,6 @@ pub fn clip(
 
 /// The WAV, and its picture beside it.
 pub fn save(path: &Path, samples: &[f32], rate: u32, title: &str) -> Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    }
     audio::write_wav(path, samples, rate)?;
     plot::sample(&path.with_extension("png"), samples, rate, title)
 }

@@ -5,7 +5,7 @@ use receptive::nn::{WaveNet, WaveNetConfig};
 use receptive::train::load_model;
 
 use crate::args::InfoArgs;
-use crate::shared::terminal::{dilations, grouped};
+use crate::shared::terminal::{dilations, grouped, say};
 
 /// The rate at which a preset's receptive field is told in milliseconds.
 const PRESET_RATE: u32 = 16_000;
@@ -23,9 +23,9 @@ pub fn info(args: &InfoArgs) -> Result<()> {
         }
     };
     let model = WaveNet::new(config)?;
-    print!("{}", describe(&model, rate)?);
+    say(describe(&model, rate)?.trim_end());
     for (key, value) in trained {
-        println!("{key}: {value}");
+        say(&format!("{key}: {value}"));
     }
     Ok(())
 }

@@ -23,7 +23,15 @@ fn main() -> ExitCode {
         .format_timestamp(None)
         .format_target(false)
         .init();
-    let result = match Args::parse().command.unwrap_or_else(Command::short_training) {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version come this way too. That nobody reads them is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match args.command.unwrap_or_else(Command::short_training) {
         Command::Train(args) => train::train(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Info(args) => info::info(&args),
@@ -31,8 +39,17 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, without those that an error before them has told of already.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match message.contains(&cause) {
+        true => message,
+        false if message.is_empty() => cause,
+        false => format!("{message}: {cause}"),
+    })
 }

@@ -42,12 +42,16 @@ impl MetricsFile {
             lines.extend(text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()));
             lines.retain(|line| line.step <= step);
         }
-        let file = File::create(path).with_context(|| path.display().to_string())?;
+        // The old file goes only when the new one has all that is kept of it.
+        let temporary = path.with_extension("jsonl.tmp");
+        let file = File::create(&temporary).with_context(|| path.display().to_string())?;
         let before = lines.last().map_or(0.0, |line| line.seconds);
         let mut metrics = Self { path: path.into(), file: BufWriter::new(file), lines: vec![], before };
         for line in lines {
             metrics.write(line)?;
         }
+        metrics.flush()?;
+        std::fs::rename(&temporary, path).with_context(|| path.display().to_string())?;
         Ok(metrics)
     }
 

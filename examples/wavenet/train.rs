@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use receptive::Device;
 use receptive::data::Corpus;
 use receptive::generate::Sampling;
@@ -19,31 +18,28 @@ use crate::audio::{self, Baselines};
 use crate::generate;
 use crate::info::describe;
 use crate::metrics::{Line, MetricsFile};
-use crate::shared::terminal::{self, Progress, grouped};
+use crate::shared::terminal::{self, Progress, grouped, say};
 use crate::shared::{measure, plot};
 
 const DEFAULT_STEPS: u64 = 10_000;
 
 pub fn train(args: &TrainArgs) -> Result<()> {
-    let limit = limit(args)?;
-    generate::check_seconds("--sample-seconds", args.sample_seconds)?;
+    args.check()?;
     let corpus = audio::corpus(args)?;
     let model = WaveNet::new(WaveNetConfig::preset(&args.preset)?)?;
-    print!("{}", describe(&model, corpus.rate)?);
+    say(describe(&model, corpus.rate)?.trim_end());
     let (train, valid) = audio::chunks(&corpus, &model, args.chunk)?;
     let baselines = valid.as_ref().map(|valid| Baselines::of(&train, valid, model.config().classes)).transpose()?;
     if let Some(baselines) = &baselines {
         let [histogram, first_order] = baselines.named().map(|(name, loss)| format!("{name} {loss:.3}"));
-        println!("baselines, nats a sample: {histogram}, {first_order}");
+        say(&format!("baselines, nats a sample: {histogram}, {first_order}"));
     }
-    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
-
     let device = Device::select(&args.device)?;
-    println!("device: {device}");
+    say(&format!("device: {device}"));
     let optimizer = OptimizerConfig { clip_norm: (args.clip > 0.0).then_some(args.clip), ..OptimizerConfig::default() };
     let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: None };
     let task = WaveNetTask::new(model.clone(), train, valid, options)?;
-    let checkpoint = args.out.join("checkpoint.safetensors");
+    let checkpoint = args.checkpoint();
     let options = TrainerOptions {
         learning_rate: args.lr,
         seed: args.seed,
@@ -52,36 +48,36 @@ pub fn train(args: &TrainArgs) -> Result<()> {
         checkpoint: Some(checkpoint.clone()),
         ..TrainerOptions::default()
     };
+    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}: cannot make it", args.out.display()))?;
+    if checkpoint.exists() && !args.resume {
+        log::warn!("{} is of an earlier run and will be replaced; --resume would go on with it", checkpoint.display());
+    }
     let mut trainer = match args.resume {
-        true => Trainer::resume(task, &device, options, &checkpoint)?,
+        true => Trainer::resume(task, &device, options, &checkpoint).context("--resume")?,
         false => Trainer::new(task, &device, options)?,
     };
     let resumed_at = args.resume.then_some(trainer.step());
     let mut metrics = MetricsFile::open(&args.out.join("metrics.jsonl"), resumed_at)?;
-    let outcome = run(&mut trainer, limit, &mut metrics)?;
+    let stop = stop_on_interrupt()?;
+    let outcome = run(&mut trainer, limit(args)?, &stop, &mut metrics)?;
 
     let extra = BTreeMap::from([
         ("sample_rate".to_owned(), corpus.rate.to_string()),
         ("steps".to_owned(), outcome.step.to_string()),
     ]);
     trainer.save_model(args.out.join("model.safetensors"), &extra)?;
+    // What matters is saved: from here on Ctrl-C ends the process at once.
+    stop.store(true, Ordering::SeqCst);
     report(args, &mut trainer, &model, &corpus, baselines, &mut metrics, outcome)
 }
 
 fn limit(args: &TrainArgs) -> Result<Limit> {
-    let time = match args.minutes {
-        Some(minutes) => {
-            ensure!(minutes.is_finite() && minutes > 0.0, "--minutes {minutes}: must be above 0");
-            Some(Duration::try_from_secs_f64(minutes * 60.0).context("--minutes")?)
-        }
-        None => None,
-    };
-    ensure!(args.steps != Some(0), "--steps 0: there is nothing to train; give at least 1");
+    let time = args.time()?;
     Ok(Limit { steps: args.steps.or(if time.is_none() { Some(DEFAULT_STEPS) } else { None }), time })
 }
 
-/// Trains until the limit or Ctrl-C, showing progress and writing metrics.
-fn run(trainer: &mut Trainer<WaveNetTask>, limit: Limit, metrics: &mut MetricsFile) -> Result<Outcome> {
+/// What Ctrl-C sets.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -91,13 +87,23 @@ fn run(trainer: &mut Trainer<WaveNetTask>, limit: Limit, metrics: &mut MetricsFi
         }
     })
     .context("Ctrl-C")?;
+    Ok(stop)
+}
+
+/// Trains until the limit or Ctrl-C, showing progress and writing metrics.
+fn run(
+    trainer: &mut Trainer<WaveNetTask>,
+    limit: Limit,
+    stop: &AtomicBool,
+    metrics: &mut MetricsFile,
+) -> Result<Outcome> {
     let shown = match (limit.steps, limit.time) {
         (Some(steps), _) => terminal::Limit::Steps(steps),
         (None, time) => terminal::Limit::Time(time.unwrap_or_default()),
     };
     let mut progress = Progress::new("training", shown);
     let mut failure = None;
-    let outcome = trainer.run(limit, &stop, &mut |event| {
+    let outcome = trainer.run(limit, stop, &mut |event| {
         if let Err(error) = on_event(event, &mut progress, metrics, shown) {
             // A disk that is full, say: what is trained so far is saved.
             failure.get_or_insert(error);
@@ -109,12 +115,12 @@ fn run(trainer: &mut Trainer<WaveNetTask>, limit: Limit, metrics: &mut MetricsFi
         return Err(error);
     }
     let outcome = outcome?;
-    let how = match outcome.reason {
-        Reason::Finished => "finished",
-        Reason::Stopped => "stopped, checkpoint saved",
-        Reason::TimeUp => "time is up",
+    let (how, next) = match outcome.reason {
+        Reason::Finished => ("finished", ""),
+        Reason::Stopped => ("stopped", "; the checkpoint is saved, --resume goes on"),
+        Reason::TimeUp => ("time is up", ""),
     };
-    progress.finish(&format!("{how} at step {} after {:.0} s", grouped(outcome.step as usize), outcome.seconds));
+    progress.finish(&format!("{how} at step {} after {:.0} s{next}", grouped(outcome.step as usize), outcome.seconds));
     Ok(outcome)
 }
 
@@ -163,6 +169,8 @@ fn report(
     let last = metrics.validation().last().copied();
     let valid_loss = match last {
         Some((step, loss)) if step == outcome.step => Some(loss),
+        // Who presses Ctrl-C does not want to wait.
+        _ if outcome.reason == Reason::Stopped => None,
         _ => {
             let loss = trainer.validate()?;
             if let Some(loss) = loss {
@@ -205,8 +213,7 @@ fn report(
 
     let summary = summary(args, model, corpus, baselines, valid_loss, metrics, outcome, &recordings, &samples);
     std::fs::write(file("summary.txt"), &summary).with_context(|| file("summary.txt").display().to_string())?;
-    print!("\n{summary}");
-    println!("wrote {}", listed(&args.out));
+    say(&format!("\n{summary}wrote {}", listed(&args.out)));
     Ok(())
 }
 

@@ -55,7 +55,9 @@ fn looks_like(bytes: &[u8]) -> &'static str {
     if bytes.is_empty() {
         return "an empty file";
     }
-    SIGNS.iter().find(|(sign, _)| bytes.starts_with(sign)).map_or("something else", |&(_, name)| name)
+    let plain = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let rest = if bytes.iter().take(512).all(plain) { "text" } else { "nothing known here" };
+    SIGNS.iter().find(|(sign, _)| bytes.starts_with(sign)).map_or(rest, |&(_, name)| name)
 }
 
 /// The bodies of the `fmt ` and `data` chunks of a RIFF file.

@@ -99,7 +99,8 @@ fn what_is_not_sound_is_named() {
     assert_eq!(looks(b""), "an empty file");
     assert_eq!(looks(b"OggS\0\x02"), "Ogg (Vorbis or Opus)");
     assert_eq!(looks(b"RIFF\x04\0\0\0AVI "), "a RIFF file other than WAV");
-    assert_eq!(looks(b"hello"), "something else");
+    assert_eq!(looks(b"hello"), "text");
+    assert_eq!(looks(&[0, 1, 2, 3]), "nothing known here");
     assert!(looks(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
     assert!(matches!(read("no/such/file.wav"), Err(DataError::Io { action: "read", .. })));
 }

@@ -1,63 +1,12 @@
 //! Which adapters there are, which one a name means, and how it is opened.
 
-use std::fmt;
 use std::sync::Arc;
 
-use super::capabilities::{Tier, meets_floor};
-use super::gpu::{Gpu, below_floor};
+use super::capabilities::{Tier, below_floor, meets_floor};
+use super::gpu::Gpu;
+use super::summary::{AdapterSummary, describe};
 use super::unsafe_wgpu;
 use crate::{Error, Result};
-
-/// What is known of an adapter before it is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AdapterSummary {
-    /// The adapter's name, any part of which [`Device::select`](super::Device::select) takes.
-    pub name: String,
-    /// Vulkan, Metal, DX12, …
-    pub backend: wgpu::Backend,
-    /// Discrete, integrated, virtual, software (`Cpu`) or unknown.
-    pub kind: wgpu::DeviceType,
-    /// Name and version of the driver.
-    pub driver: String,
-}
-
-impl AdapterSummary {
-    fn new(info: &wgpu::AdapterInfo) -> AdapterSummary {
-        let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
-        AdapterSummary { name: info.name.clone(), backend: info.backend, kind: info.device_type, driver }
-    }
-}
-
-impl fmt::Display for AdapterSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            wgpu::DeviceType::DiscreteGpu => "discrete",
-            wgpu::DeviceType::IntegratedGpu => "integrated",
-            wgpu::DeviceType::VirtualGpu => "virtual",
-            wgpu::DeviceType::Cpu => "software",
-            wgpu::DeviceType::Other => "unknown kind",
-        };
-        write!(f, "{} ({}, {kind}", self.name, backend_name(self.backend))?;
-        if self.driver.is_empty() { f.write_str(")") } else { write!(f, ", {})", self.driver) }
-    }
-}
-
-/// Name, backend, kind and driver in one line.
-pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
-    AdapterSummary::new(info).to_string()
-}
-
-fn backend_name(backend: wgpu::Backend) -> &'static str {
-    match backend {
-        wgpu::Backend::Vulkan => "Vulkan",
-        wgpu::Backend::Metal => "Metal",
-        wgpu::Backend::Dx12 => "DX12",
-        wgpu::Backend::Gl => "OpenGL",
-        wgpu::Backend::BrowserWebGpu => "WebGPU",
-        wgpu::Backend::Noop => "noop",
-    }
-}
 
 /// What kind of adapter is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -199,6 +199,10 @@ pub(super) fn meets_floor(limits: &wgpu::Limits) -> Result<(), String> {
     if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
 }
 
+pub(super) fn below_floor(missing: &str) -> String {
+    format!("below the least that WebGPU asks for: {missing}; use another adapter, or \"cpu\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

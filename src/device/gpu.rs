@@ -1,14 +1,14 @@
 //! An open GPU: wgpu's device and queue, what they can do, and what went wrong on them.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::adapters;
-use super::capabilities::{Capabilities, Tier, meets_floor};
-use super::pipeline::KernelCache;
+use super::capabilities::{Capabilities, Tier, below_floor, meets_floor};
+use super::kernel::KernelCache;
+use super::summary::describe;
+use super::sync::lock;
 use crate::{Error, Result};
 
 /// Environment variable with the longest wait for the device, in whole seconds.
@@ -59,16 +59,11 @@ impl Health {
     }
 }
 
-/// A lock that outlives a panic elsewhere: what these locks guard is whole between statements.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Gpu {
     /// A device opened by the crate, or by the application (`owned` is false: no callbacks are installed).
     pub(super) fn new(device: wgpu::Device, queue: wgpu::Queue, matrices: bool, cap: Tier, owned: bool) -> Result<Gpu> {
         let info = device.adapter_info();
-        let name = adapters::describe(&info);
+        let name = describe(&info);
         meets_floor(&device.limits())
             .map_err(|missing| Error::NoDevice { asked: name.clone(), message: below_floor(&missing) })?;
         let timeout = timeout_from_env()?;
@@ -228,10 +223,6 @@ impl fmt::Display for Gpu {
     }
 }
 
-pub(super) fn below_floor(missing: &str) -> String {
-    format!("below the least that WebGPU asks for: {missing}; use another adapter, or \"cpu\"")
-}
-
 fn timeout_from_env() -> Result<Duration> {
     match std::env::var(TIMEOUT_VARIABLE) {
         Err(std::env::VarError::NotPresent) => Ok(DEFAULT_TIMEOUT),
@@ -242,6 +233,3 @@ fn timeout_from_env() -> Result<Duration> {
         },
     }
 }
-
-/// A table of kernels in which each key has a lock of its own, so that different kernels compile in parallel.
-pub(super) type Slots<K, V> = Mutex<HashMap<K, Arc<Mutex<Option<V>>>>>;

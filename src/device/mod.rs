@@ -12,19 +12,22 @@ mod adapters;
 mod buffers;
 mod capabilities;
 mod gpu;
+mod kernel;
 mod pipeline;
 mod preprocess;
 mod shaders;
+mod summary;
+mod sync;
 mod unsafe_wgpu;
 mod variant;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use adapters::AdapterSummary;
 pub use capabilities::{Capabilities, TIER_VARIABLE, Tier};
 pub use gpu::{Gpu, TIMEOUT_VARIABLE};
-pub use pipeline::{Access, Kernel, KernelKey, PARAMETER_BYTES, shader_names};
+pub use kernel::{Access, Kernel, KernelKey, PARAMETER_BYTES, shader_names};
+pub use summary::AdapterSummary;
 pub use variant::{Choice, Variant, choose};
 
 use crate::{Error, Result};

@@ -44,17 +44,33 @@ pub struct CpuExecutor<T> {
     metrics: VecDeque<Metrics>,
 }
 
+/// Asks for all memory at once and gives it back: what can't be had is an error here, where a failing allocation would end
+/// the process.
+fn check_memory(program: &Program, element: usize) -> Result<()> {
+    let elements = |sum: usize, part: usize| sum.checked_add(part.checked_mul(element)?);
+    let bytes = program.allocations.iter().try_fold(0_usize, |sum, allocation| elements(sum, allocation.elements));
+    match bytes.map(|bytes| Vec::<u8>::new().try_reserve_exact(bytes)) {
+        Some(Ok(())) => Ok(()),
+        _ => Err(Error::OutOfMemory {
+            adapter: "CPU executor".to_owned(),
+            what: "the program's tensors".to_owned(),
+            bytes: bytes.map_or(0, |bytes| bytes as u64),
+        }),
+    }
+}
+
 impl<T: Element> CpuExecutor<T> {
     /// An executor with memory of its own, all zero.
     ///
     /// # Errors
-    /// As [`Program::shapes`].
+    /// [`Error::OutOfMemory`] if there is not that much memory; as [`Program::shapes`].
     pub fn new(program: Arc<Program>) -> Result<Self> {
         Self::with_states(program, CpuStates::default())
     }
 
     pub(crate) fn with_states(program: Arc<Program>, states: CpuStates<T>) -> Result<Self> {
         let shapes = program.shapes(program.extent())?;
+        check_memory(&program, size_of::<T>())?;
         let mut memory = Vec::with_capacity(program.allocations.len());
         let mut ids = Vec::with_capacity(program.allocations.len());
         for allocation in &program.allocations {

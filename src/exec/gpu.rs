@@ -145,6 +145,11 @@ impl GpuExecutor {
         }
         let ring = Ring::new(gpu, upload_bytes, program.metrics.len())?;
 
+        for dispatch in &dispatches {
+            if let Some(variant) = &dispatch.variant {
+                log::debug!("{variant}");
+            }
+        }
         let keys: HashSet<&KernelKey> = dispatches.iter().map(|d| &d.kernel).collect();
         keys.into_par_iter().try_for_each(|key| gpu.kernel(key).map(drop))?;
         let mut executor = Self {
@@ -418,16 +423,18 @@ impl GpuExecutor {
     }
 
     /// Fills everything that operators are to write with NaN before each step, so that what they miss shows.
-    pub fn set_poison(&mut self, poison: bool) {
+    ///
+    /// # Errors
+    /// What allocating the pattern gives: as much memory as the largest buffer.
+    pub fn set_poison(&mut self, poison: bool) -> Result<()> {
         self.poison = None;
         if poison {
             let largest = self.buffers.iter().map(wgpu::Buffer::size).max().unwrap_or(256);
-            self.poison = self.gpu.buffer("poison", largest, STORAGE).ok();
-            if let Some(buffer) = &self.poison {
-                let written = self.gpu.write(buffer, 0, &vec![0xff; largest as usize]);
-                log::debug!("poison: {written:?}");
-            }
+            let pattern = self.gpu.buffer("poison", largest, STORAGE)?;
+            self.gpu.write(&pattern, 0, &vec![0xff; largest as usize])?;
+            self.poison = Some(pattern);
         }
+        Ok(())
     }
 
     fn record_poison(&self, encoder: &mut wgpu::CommandEncoder) {

@@ -215,9 +215,15 @@ impl Executor {
     }
 
     /// Fills everything that operators are to write with NaN before each step, so that what they miss shows.
-    pub fn set_poison(&mut self, poison: bool) {
+    ///
+    /// # Errors
+    /// What the device gives.
+    pub fn set_poison(&mut self, poison: bool) -> Result<()> {
         match self {
-            Self::Cpu(cpu) => cpu.set_poison(poison),
+            Self::Cpu(cpu) => {
+                cpu.set_poison(poison);
+                Ok(())
+            }
             Self::Gpu(gpu) => gpu.set_poison(poison),
         }
     }

@@ -20,8 +20,8 @@ const DISPATCH: Duration = Duration::from_millis(50);
 const MAX_SAMPLES: usize = 16_384;
 /// The most bytes of logits that one dispatch writes, unless one sample's are more.
 const LOGIT_BYTES: usize = 4 << 20;
-/// The kernel counts samples in 32 bits; long before that the cursors are moved up.
-const MAX_POSITION: u64 = 1 << 30;
+/// The kernel counts samples from the rings' cursors on, in 32 bits; after this many the cursors are moved up.
+const MAX_POSITION: u64 = 1 << 12;
 
 /// What decides how streams are generated on a device.
 #[derive(Debug)]

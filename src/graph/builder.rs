@@ -98,11 +98,18 @@ impl Graph {
     /// An empty graph for steps of at most this extent.
     ///
     /// # Errors
-    /// [`Error::Graph`] if batch or time is 0.
+    /// [`Error::Graph`] if batch or time is 0, or there are 2³¹ positions or more.
     pub fn new(extent: Extent) -> Result<Self> {
         if extent.batch == 0 || extent.time == 0 {
             return Err(Error::Graph(format!(
                 "a graph needs at least one sequence and one position, got batch {} and time {}",
+                extent.batch, extent.time
+            )));
+        }
+        // Kernels count positions in 32 bits.
+        if extent.batch.checked_mul(extent.time).is_none_or(|rows| rows >= 1 << 31) {
+            return Err(Error::Graph(format!(
+                "batch {} of {} positions: together they must be below 2^31; use a smaller batch or a shorter sequence",
                 extent.batch, extent.time
             )));
         }

@@ -3,9 +3,9 @@
 //! A model is described once into a [`Graph`] of typed operators; [`Graph::backward`] appends gradient operators, an
 //! optimizer its updates. [`Graph::finish`] freezes it into a [`Program`], which both executors run.
 
-mod autodiff;
 mod builder;
 mod gemm;
+mod gradient;
 mod op;
 mod params;
 mod plan;
@@ -13,10 +13,10 @@ mod program;
 mod real;
 mod shape;
 
-pub use autodiff::{Gradient, Gradients};
 pub(crate) use builder::input_shape;
 pub use builder::{Graph, Node, Role, State, Tensor, TensorId};
 pub use gemm::{Matrix, gemm};
+pub use gradient::Gradient;
 pub use op::{Binding, CpuRun, Dispatch, GpuPlan, Op, Operand, StepArgs, View, ViewMut};
 pub(crate) use op::{cpu_reference, expect_kinds, expect_same, shape_error};
 pub use params::{Init, PARAM_ALIGN, Param, ParamLayout};

@@ -165,7 +165,8 @@ impl Op for Activate {
         let Some(dy) = gradient.of_output(0) else { return Ok(()) };
         let y = gradient.output(0);
         let dx = gradient.push_one(ActivationGrad { activation: self.activation }, &[y, dy])?;
-        gradient.give(0, dx)
+        gradient.give(0, dx);
+        Ok(())
     }
 
     cpu_reference!();

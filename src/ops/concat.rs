@@ -151,7 +151,7 @@ impl Op for Concat {
             let channels = gradient.shape(gradient.input(position)).channels;
             if gradient.wanted(position) {
                 let dx = gradient.push_one(Slice { start, channels }, &[dy])?;
-                gradient.give(position, dx)?;
+                gradient.give(position, dx);
             }
             start += channels;
         }
@@ -203,7 +203,8 @@ impl Op for Slice {
         let Some(dy) = gradient.of_output(0) else { return Ok(()) };
         let channels = gradient.shape(gradient.input(0)).channels;
         let dx = gradient.push_one(Place { start: self.start, channels }, &[dy])?;
-        gradient.give(0, dx)
+        gradient.give(0, dx);
+        Ok(())
     }
 
     cpu_reference!();

@@ -93,11 +93,11 @@ impl Op for Embedding {
         if gradient.wanted(1) {
             let op = EmbeddingGrad { geometry: self.geometry, table: gradient.shape(table) };
             let dtable = gradient.push_one(op, &[ids, dy])?;
-            gradient.give(1, dtable)?;
+            gradient.give(1, dtable);
         }
         if self.bias && gradient.wanted(2) {
             let dbias = gradient.push_one(SumTime { over_batch: true }, &[dy])?;
-            gradient.give(2, dbias)?;
+            gradient.give(2, dbias);
         }
         Ok(())
     }

@@ -116,7 +116,7 @@ impl Op for Gate {
         let Some(dz) = gradient.of_output(0) else { return Ok(()) };
         let inputs: Vec<TensorId> = gradient.inputs().iter().copied().chain([dz]).collect();
         let dx = gradient.push_one(GateGrad { conditioned: self.conditioned }, &inputs)?;
-        gradient.give(0, dx)?;
+        gradient.give(0, dx);
         if self.conditioned && gradient.wanted(1) {
             give_condition(gradient, 1, dx)?;
         }
@@ -138,7 +138,8 @@ pub(crate) fn give_condition(gradient: &mut Gradient<'_>, position: usize, dx: T
     } else {
         gradient.push_one(SumTime { over_batch: false }, &[dx])?
     };
-    gradient.give(position, sum)
+    gradient.give(position, sum);
+    Ok(())
 }
 
 /// `x + condition` of a row, all channels.

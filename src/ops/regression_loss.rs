@@ -138,7 +138,7 @@ impl Op for RegressionLoss {
         for (position, sign) in [1.0, -1.0].into_iter().enumerate() {
             if gradient.wanted(position) {
                 let d = gradient.push_one(RegressionLossGrad { loss: *self, sign }, &inputs)?;
-                gradient.give(position, d)?;
+                gradient.give(position, d);
             }
         }
         Ok(())

@@ -91,7 +91,8 @@ impl Op for SoftmaxCrossEntropy {
         inputs.extend(dloss.into_iter().chain(dlse));
         let op = SoftmaxCrossEntropyGrad { loss: dloss.is_some(), log_sum_exp: dlse.is_some() };
         let dlogits = gradient.push_one(op, &inputs)?;
-        gradient.give(0, dlogits)
+        gradient.give(0, dlogits);
+        Ok(())
     }
 
     cpu_reference!();

@@ -69,7 +69,7 @@ impl Op for Sum {
             if gradient.wanted(position) {
                 let dx =
                     if factor == 1.0 { dy } else { gradient.push_one(Self { first: factor, second: None }, &[dy])? };
-                gradient.give(position, dx)?;
+                gradient.give(position, dx);
             }
         }
         Ok(())

@@ -78,7 +78,8 @@ impl Op for SumTime {
         let Some(dy) = gradient.of_output(0) else { return Ok(()) };
         // x tells only the shape.
         let dx = gradient.push_one(SumTimeGrad { sum: *self }, &[dy, gradient.input(0)])?;
-        gradient.give(0, dx)
+        gradient.give(0, dx);
+        Ok(())
     }
 
     cpu_reference!();

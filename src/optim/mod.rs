@@ -9,8 +9,9 @@ mod prepare;
 mod schedule;
 mod update;
 
+use crate::autodiff::Gradients;
 use crate::error::{Error, Result};
-use crate::graph::{Gradients, Graph, Role, State, TensorId};
+use crate::graph::{Graph, Role, State, TensorId};
 
 use blocks::Blocks;
 pub use config::{Adam, Method, OptimizerConfig, Sgd};

@@ -73,7 +73,7 @@ impl Model {
         let store = Store::new(device);
         store.write(State::Params, &self.program.params().initial(5)).unwrap();
         let mut executor = Executor::new(&self.program, &store).unwrap();
-        executor.set_poison(true);
+        executor.set_poison(true).unwrap();
         let rows = EXTENT.batch * EXTENT.time;
         executor.write(self.x, &values(rows * 6, 0.37)).unwrap();
         executor.write(self.target, &values(rows * 3, 0.91)).unwrap();
@@ -170,7 +170,7 @@ fn a_part_can_be_in_two_concatenations_and_twice_in_one() {
     let values = values(rows * 4, 0.7);
     for device in [Device::Cpu, gpu()] {
         let mut executor = Executor::new(&program, &Store::new(&device)).unwrap();
-        executor.set_poison(true);
+        executor.set_poison(true).unwrap();
         executor.write(x, &values).unwrap();
         executor.run(&Default::default()).unwrap();
         type Function = fn(f32) -> f32;

@@ -185,7 +185,7 @@ impl<'g> GoldenCase<'g> {
         }
         store.write(State::Params, &flat).unwrap();
         let mut executor = Executor::new(&program, &store).unwrap();
-        executor.set_poison(true);
+        executor.set_poison(true).unwrap();
         for (tensor, values) in &ids {
             executor.write_ids(*tensor, values).unwrap();
         }

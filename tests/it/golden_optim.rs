@@ -45,7 +45,7 @@ impl Model {
         let store = Store::new(device);
         store.write(State::Params, params).unwrap();
         let mut executor = Executor::new(&self.program, &store).unwrap();
-        executor.set_poison(true);
+        executor.set_poison(true).unwrap();
         Run { model: self, store, executor }
     }
 }

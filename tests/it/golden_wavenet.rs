@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use receptive::Gradients;
 use receptive::exec::{Executor, Store};
-use receptive::graph::{Extent, Gradients, Graph, ParamLayout, Program, Shape, State, StepArgs, TensorId};
+use receptive::graph::{Extent, Graph, ParamLayout, Program, Shape, State, StepArgs, TensorId};
 use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::ops;
 use receptive::optim::{self, OptimizerConfig};
@@ -128,7 +129,7 @@ fn check(name: &str) {
     for device in [Device::cpu(), gpu()] {
         let what = |part: &str| format!("{name} on {device}: {part}");
         let (mut executor, _store) = executor(&golden, &step, &device);
-        executor.set_poison(true);
+        executor.set_poison(true).unwrap();
         executor.run(&StepArgs::default()).unwrap();
         let loss = executor.wait().unwrap()[0].values[0];
         assert_close(&what("loss"), &[loss], &golden.floats("loss"), 0.0, 1e-5);

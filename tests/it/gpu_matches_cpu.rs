@@ -26,7 +26,7 @@ fn every_operator_over_random_shapes() {
             let store = Store::new(&gpu());
             store.write(State::Params, &case.flat()).unwrap();
             let mut executor = Executor::new(&case.program, &store).unwrap_or_else(|e| panic!("{what}: {e}"));
-            executor.set_poison(true);
+            executor.set_poison(true).unwrap();
             for (tensor, ids) in &case.ids {
                 executor.write_ids(*tensor, ids).unwrap();
             }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use receptive::Device;
+use receptive::Gradients;
 use receptive::exec::{CpuExecutor, Executor, Store};
-use receptive::graph::{Extent, Gradients, Graph, Init, Program, Shape, State, TensorId};
+use receptive::graph::{Extent, Graph, Init, Program, Shape, State, TensorId};
 use receptive::ops::{self, Geometry, Reduction};
 use receptive::random::Random;
 
@@ -24,7 +25,7 @@ fn cross_entropy(device: &Device, logits: &[f32], targets: &[u32], classes: usiz
     program.params().find("logits").unwrap().scatter(logits, &mut flat);
     store.write(State::Params, &flat).unwrap();
     let mut executor = Executor::new(&program, &store).unwrap();
-    executor.set_poison(true);
+    executor.set_poison(true).unwrap();
     executor.write_ids(y, targets).unwrap();
     executor.run(&Default::default()).unwrap();
     (executor.read(loss).unwrap()[0], executor.read(gradient).unwrap())
@@ -144,11 +145,11 @@ fn compare(extent: Extent, smaller: Extent, taps: usize, classes: usize, channel
     let store = Store::new(&gpu());
     store.write(State::Params, &flat).unwrap();
     let mut executor = Executor::new(&model.program, &store).unwrap();
-    executor.set_poison(true);
+    executor.set_poison(true).unwrap();
     let cpu_store = Store::new(&Device::Cpu);
     cpu_store.write(State::Params, &flat).unwrap();
     let mut cpu = Executor::new(&model.program, &cpu_store).unwrap();
-    cpu.set_poison(true);
+    cpu.set_poison(true).unwrap();
     let mut exact = CpuExecutor::<f64>::new(Arc::clone(&model.program)).unwrap();
     for param in model.program.params().iter() {
         let values: Vec<f64> = param.gather(&flat).into_iter().map(f64::from).collect();

@@ -127,7 +127,7 @@ fn a_shorter_extent_costs_nothing_and_gives_the_same() {
         let program = model.training(full, &optimizer()).unwrap();
         let store = Store::new(&device);
         let mut executor = Executor::new(&program.program, &store).unwrap();
-        executor.set_poison(true);
+        executor.set_poison(true).unwrap();
         let (full_losses, full_weights) = three_steps(&program, &mut executor, &store, full);
         for extent in [Extent { batch: 1, time: 57 }, Extent { batch: 2, time: 10 }, Extent { batch: 1, time: 9 }] {
             let counts = |device: &Device| {

@@ -7,36 +7,50 @@ use naga::valid::{Capabilities as Caps, ValidationFlags, Validator};
 use receptive::device::{Capabilities, KernelKey, shader_names};
 use receptive::exec::dispatches;
 use receptive::graph::Extent;
-use receptive::nn::{WaveNet, WaveNetConfig};
+use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::ops::table::TABLE;
-use receptive::optim::OptimizerConfig;
+use receptive::optim::{Adam, Method, OptimizerConfig, Sgd};
 use receptive::random::Random;
 
 use crate::support::CaseProgram;
 
-/// The kernels of random cases of every operator and of whole training steps.
+/// The kernels of random cases of every operator, of whole training steps with every optimizer, and of generation.
 fn kernels() -> HashSet<KernelKey> {
+    let floor = Capabilities::floor();
     let mut keys = HashSet::new();
-    for tier in [Capabilities::floor()] {
-        for (index, entry) in TABLE.iter().enumerate() {
-            for number in 0..40 {
-                let mut random = Random::new(3, index as u32, number);
-                let case = CaseProgram::new(&(entry.case)(&mut random), &mut random);
-                keys.extend(dispatches(&case.program, &tier).unwrap().into_iter().map(|d| d.kernel));
-            }
+    for (index, entry) in TABLE.iter().enumerate() {
+        for number in 0..60 {
+            let mut random = Random::new(3, index as u32, number);
+            let case = CaseProgram::new(&(entry.case)(&mut random), &mut random);
+            keys.extend(dispatches(&case.program, &floor).unwrap().into_iter().map(|d| d.kernel));
         }
-        let optimizers = [OptimizerConfig::default()];
-        for preset in WaveNetConfig::PRESETS {
-            let model = WaveNet::new(WaveNetConfig::preset(preset).unwrap()).unwrap();
-            keys.extend(receptive::generate::kernel(&model, 1, &tier).unwrap());
-            for optimizer in &optimizers {
-                let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
-                let step = model.training(extent, optimizer).unwrap();
-                keys.extend(dispatches(&step.program, &tier).unwrap().into_iter().map(|d| d.kernel));
-            }
+    }
+    for config in configurations() {
+        let model = WaveNet::new(config).unwrap();
+        keys.extend(receptive::generate::kernel(&model, 1, &floor).unwrap());
+        for optimizer in optimizers() {
+            let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
+            let step = model.training(extent, &optimizer).unwrap();
+            keys.extend(dispatches(&step.program, &floor).unwrap().into_iter().map(|d| d.kernel));
         }
     }
     keys
+}
+
+fn configurations() -> Vec<WaveNetConfig> {
+    let mut configurations: Vec<WaveNetConfig> =
+        WaveNetConfig::PRESETS.iter().map(|name| WaveNetConfig::preset(name).unwrap()).collect();
+    let tiny = WaveNetConfig::tiny();
+    configurations.push(WaveNetConfig { input: WaveNetInput::Scalar, kernel: 3, biases: false, ..tiny.clone() });
+    configurations.push(WaveNetConfig { residual: 5, gate: 7, skip: 9, head: 6, input_bias: false, ..tiny });
+    configurations
+}
+
+fn optimizers() -> Vec<OptimizerConfig> {
+    let sgd = |momentum, nesterov| Method::Sgd(Sgd { momentum, nesterov, weight_decay: 0.01 });
+    let methods = [Method::Adam(Adam::default()), sgd(0.0, false), sgd(0.9, false), sgd(0.9, true)];
+    let with_clipping = |method| [None, Some(1.0)].map(|clip_norm| OptimizerConfig { method, clip_norm });
+    methods.into_iter().flat_map(with_clipping).collect()
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use receptive::Gradients;
 use receptive::device::Device;
 use receptive::exec::{CpuExecutor, Element};
-use receptive::graph::{Extent, Gradients, Graph, Init, Kind, Program, Shape, TensorId};
+use receptive::graph::{Extent, Graph, Init, Kind, Program, Shape, TensorId};
 use receptive::ops::{Case, CaseInput};
 use receptive::random::Random;
 

@@ -165,9 +165,9 @@ fn a_run_ends_when_told() {
 }
 
 /// Writes a number that is not finite into the weights.
-fn poison(trainer: &Trainer<WaveNetTask>, value: f32) {
+fn poison(trainer: &Trainer<WaveNetTask>, name: &str, value: f32) {
     let mut params = trainer.store().read(State::Params).unwrap();
-    let weight = trainer.task().program().params().find("head.1.weight").unwrap();
+    let weight = trainer.task().program().params().find(name).unwrap();
     params[weight.offset] = value;
     trainer.store().write(State::Params, &params).unwrap();
 }
@@ -175,14 +175,16 @@ fn poison(trainer: &Trainer<WaveNetTask>, value: f32) {
 #[test]
 fn a_loss_that_is_not_finite_stops_and_spares_the_checkpoint() {
     for device in devices() {
-        for value in [f32::NAN, f32::INFINITY] {
+        for (name, value) in
+            [("head.1.weight", f32::NAN), ("head.1.weight", f32::INFINITY), ("layers.1.dilated.weight", f32::NAN)]
+        {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("run");
             let options = TrainerOptions { checkpoint: Some(path.clone()), checkpoint_every: 4, ..options() };
             let mut trainer = Trainer::new(task(), &device, options.clone()).unwrap();
             train(&mut trainer, 6).unwrap();
             let good = std::fs::read(&path).unwrap();
-            poison(&trainer, value);
+            poison(&trainer, name, value);
             let mut told = vec![];
             let result = trainer.run(Limit::steps(40), &AtomicBool::new(false), &mut |event| told.push(event.clone()));
             let error = result.unwrap_err();
@@ -218,7 +220,7 @@ fn weights_that_are_not_finite_are_never_saved() {
     trainer.save(&path).unwrap();
     let good = std::fs::read(&path).unwrap();
     // All losses so far were finite.
-    poison(&trainer, f32::NEG_INFINITY);
+    poison(&trainer, "head.1.weight", f32::NEG_INFINITY);
     for result in [trainer.save(&path), trainer.save_model(folder.path().join("model"), &BTreeMap::new())] {
         match result {
             Err(Error::NonFiniteState { step: 2, what, value, checkpoint }) => {

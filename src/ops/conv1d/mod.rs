@@ -124,15 +124,15 @@ impl Op for Conv1d {
         if gradient.wanted(0) {
             let op = Conv1dGradInput { geometry: self.geometry, add: false };
             let dx = gradient.push_one(op, &[dy, weight, x])?;
-            gradient.give(0, dx)?;
+            gradient.give(0, dx);
         }
         let bias = self.bias && gradient.wanted(2);
         if gradient.wanted(1) || bias {
             let op = Conv1dGradWeight { geometry: self.geometry, weight: gradient.shape(weight), bias };
             let sums = gradient.push(op, &[x, dy])?;
-            gradient.give(1, sums[0])?;
+            gradient.give(1, sums[0]);
             if bias {
-                gradient.give(2, sums[1])?;
+                gradient.give(2, sums[1]);
             }
         }
         Ok(())

@@ -177,22 +177,22 @@ impl Op for WaveNetLayer {
             let op = Conv1dGradInput { geometry: self.geometry(), add: dh.is_some() };
             let tensors: Vec<TensorId> = [dpre, inputs.dilated, inputs.x].into_iter().chain(dh).collect();
             let dx = gradient.push_one(op, &tensors)?;
-            gradient.give(at.x, dx)?;
+            gradient.give(at.x, dx);
         }
         let weight = gradient.shape(inputs.dilated);
         let op = Conv1dGradWeight { geometry: self.geometry(), weight, bias: self.bias };
         let sums = gradient.push(op, &[inputs.x, dpre])?;
-        gradient.give(at.dilated, sums[0])?;
+        gradient.give(at.dilated, sums[0]);
         if let Some(bias) = at.dilated_bias {
-            gradient.give(bias, sums[1])?;
+            gradient.give(bias, sums[1]);
         }
         if let (Some(dh), Some(position), Some(weight)) = (dh, at.residual, inputs.residual) {
             let weight = gradient.shape(weight);
             let op = Conv1dGradWeight { geometry: Geometry::pointwise(), weight, bias: self.bias };
             let sums = gradient.push(op, &[z, dh])?;
-            gradient.give(position, sums[0])?;
+            gradient.give(position, sums[0]);
             if let Some(bias) = at.residual_bias {
-                gradient.give(bias, sums[1])?;
+                gradient.give(bias, sums[1]);
             }
         }
         if let Some(condition) = at.condition.filter(|&position| gradient.wanted(position)) {

@@ -3,79 +3,8 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Op, Role, Shape, State, TensorId};
+use crate::graph::{Gradient, Graph, Role, Shape, State, TensorId};
 use crate::ops;
-
-/// What an operator's gradient rule sees of the graph: its tensors and the gradients of its outputs.
-#[derive(Debug)]
-pub struct Gradient<'g> {
-    graph: &'g mut Graph,
-    inputs: Vec<TensorId>,
-    outputs: Vec<TensorId>,
-    gradients: &'g mut HashMap<TensorId, TensorId>,
-}
-
-impl Gradient<'_> {
-    /// An input of the operator.
-    pub fn input(&self, position: usize) -> TensorId {
-        self.inputs[position]
-    }
-
-    /// All inputs of the operator.
-    pub fn inputs(&self) -> &[TensorId] {
-        &self.inputs
-    }
-
-    /// An output of the operator.
-    pub fn output(&self, position: usize) -> TensorId {
-        self.outputs[position]
-    }
-
-    /// The size of a tensor.
-    pub fn shape(&self, tensor: TensorId) -> Shape {
-        self.graph.shape(tensor)
-    }
-
-    /// The gradient of an output; nothing if the loss does not depend on it.
-    pub fn of_output(&self, position: usize) -> Option<TensorId> {
-        self.gradients.get(&self.outputs[position]).copied()
-    }
-
-    /// Whether anybody wants the gradient of an input.
-    pub fn wanted(&self, position: usize) -> bool {
-        self.graph.tensor(self.inputs[position]).differentiable
-    }
-
-    /// Appends an operator.
-    ///
-    /// # Errors
-    /// As [`Graph::push`].
-    pub fn push(&mut self, op: impl Op + 'static, inputs: &[TensorId]) -> Result<Vec<TensorId>> {
-        self.graph.push(op, inputs)
-    }
-
-    /// Appends an operator with one output.
-    ///
-    /// # Errors
-    /// As [`Graph::push_one`].
-    pub fn push_one(&mut self, op: impl Op + 'static, inputs: &[TensorId]) -> Result<TensorId> {
-        self.graph.push_one(op, inputs)
-    }
-
-    /// Adds `gradient` to what is known of the gradient of an input.
-    ///
-    /// # Errors
-    /// As [`Graph::push`].
-    pub fn give(&mut self, position: usize, gradient: TensorId) -> Result<()> {
-        let input = self.inputs[position];
-        let sum = match self.gradients.get(&input) {
-            Some(&earlier) => ops::add(self.graph, earlier, gradient)?,
-            None => gradient,
-        };
-        self.gradients.insert(input, sum);
-        Ok(())
-    }
-}
 
 /// The gradients that [`Graph::backward`] made.
 #[derive(Debug, Clone)]
@@ -113,23 +42,26 @@ impl Graph {
     /// # Errors
     /// [`Error::Graph`] if a gradient has not the shape of its tensor, or an operator has no gradient.
     pub fn backward_from(&mut self, seeds: &[(TensorId, TensorId)]) -> Result<Gradients> {
+        let forward = self.nodes.len();
+        let mut gradients = HashMap::new();
         for &(tensor, seed) in seeds {
             if self.shape(tensor) != self.shape(seed) {
                 let (tensor, seed) = (self.shape(tensor), self.shape(seed));
                 return Err(Error::Graph(format!("a gradient {seed} can't be that of a tensor {tensor}")));
             }
+            accumulate(self, &mut gradients, tensor, seed)?;
         }
-        let forward = self.nodes.len();
-        let mut gradients: HashMap<TensorId, TensorId> = seeds.iter().copied().collect();
         for index in (0..forward).rev() {
             let node = self.nodes[index].clone();
             let reached = node.outputs.iter().any(|t| gradients.contains_key(t));
             if !reached || !node.outputs.iter().any(|&t| self.tensor(t).differentiable) {
                 continue;
             }
-            let mut context =
-                Gradient { graph: self, inputs: node.inputs, outputs: node.outputs, gradients: &mut gradients };
+            let mut context = Gradient::new(self, &node.inputs, &node.outputs, &gradients);
             node.op.gradient(&mut context)?;
+            for (input, part) in context.given() {
+                accumulate(self, &mut gradients, input, part)?;
+            }
         }
         self.place_gradients(&mut gradients)?;
         let flat = self.state(State::Grads, self.params.flat_len());
@@ -158,4 +90,19 @@ impl Graph {
             && !self.nodes.iter().any(|node| node.inputs.contains(&gradient))
             && !gradients.iter().any(|(&t, &g)| g == gradient && t != param)
     }
+}
+
+/// Adds `part` to what is known of the gradient of a tensor.
+fn accumulate(
+    graph: &mut Graph,
+    gradients: &mut HashMap<TensorId, TensorId>,
+    tensor: TensorId,
+    part: TensorId,
+) -> Result<()> {
+    let sum = match gradients.get(&tensor) {
+        Some(&earlier) => ops::add(graph, earlier, part)?,
+        None => part,
+    };
+    gradients.insert(tensor, sum);
+    Ok(())
 }
