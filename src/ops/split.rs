@@ -62,7 +62,8 @@ impl Op for Split {
             });
         }
         let dx = gradient.push_one(Join, &parts)?;
-        gradient.give(0, dx)
+        gradient.give(0, dx);
+        Ok(())
     }
 
     cpu_reference!();

@@ -1,9 +1,10 @@
 //! Layers in groups: the same network as with all gated outputs side by side, and no binding above the floor's.
 
 use super::*;
+use crate::Gradients;
 use crate::device::{Capabilities, Device};
 use crate::exec::{CpuExecutor, Executor, Store, dispatches};
-use crate::graph::{Binding, Gradients, State};
+use crate::graph::{Binding, State};
 use crate::random::Random;
 
 const EXTENT: Extent = Extent { batch: 2, time: 60 };

@@ -118,7 +118,7 @@ impl Op for Conv1d {
             dy = gradient.push_one(ActivationGrad { activation: self.activation }, &[y, dy])?;
         }
         if let Some(add) = self.add_position().filter(|&at| gradient.wanted(at)) {
-            gradient.give(add, dy)?;
+            gradient.give(add, dy);
         }
         let (x, weight) = (gradient.input(0), gradient.input(1));
         if gradient.wanted(0) {
