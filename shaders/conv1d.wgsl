@@ -26,7 +26,9 @@ struct Params {
     step: i32,
     shift: i32,
     divide: i32,
+    weight_offset4: u32,
     weight_stride4: u32,
+    bias_offset4: u32,
     src_offset4: u32,
     src_stride4: u32,
     dst_offset4: u32,
@@ -87,7 +89,7 @@ fn store(m: u32, n4: u32, sum: vec4<f32>) {
     }
     var value = sum;
 #ifdef BIAS
-    value += bias[n4];
+    value += bias[p.bias_offset4 + n4];
 #endif
 #ifdef ADD
     value += addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4];
@@ -139,7 +141,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
             let tap = k / src4;
             var value = vec4<f32>();
             if (n < p.n && tap < p.taps) {
-                value = weight[(tap * p.n + n) * p.weight_stride4 + k % src4];
+                value = weight[p.weight_offset4 + (tap * p.n + n) * p.weight_stride4 + k % src4];
             }
             b_tile[i] = value;
 #else
@@ -149,7 +151,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
             let channel = k % src4 * 4u + i / columns % 4u;
             var value = vec4<f32>();
             if (n4 * 4u < p.n && tap < p.taps && channel < p.src_channels) {
-                value = weight[(tap * p.src_channels + channel) * p.weight_stride4 + n4];
+                value = weight[p.weight_offset4 + (tap * p.src_channels + channel) * p.weight_stride4 + n4];
             }
             b_tile[i] = value;
 #endif

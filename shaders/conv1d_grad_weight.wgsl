@@ -24,6 +24,8 @@ struct Params {
     dy_stride4: u32,
     slab_rows: u32,
     slabs: u32,
+    out_offset4: u32,   // of dW or db
+    out_stride4: u32,
     partial_rows: u32,  // taps * channels in, each tap padded to 4, and 4 for the bias
 }
 
@@ -145,6 +147,10 @@ fn reduce_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     for (var slab = 0u; slab < p.slabs; slab += 1u) {
         sum += partial_sums[(slab * p.partial_rows + row) * n4_end + n4];
     }
-    weight[index] = sum;
+#ifdef BIAS_ROW
+    weight[p.out_offset4 + n4] = sum;
+#else
+    weight[p.out_offset4 + dense_row * p.out_stride4 + n4] = sum;
+#endif
 }
 #endif

@@ -40,11 +40,17 @@ impl Graph {
     /// Appends the gradient of every parameter given the gradients of some tensors, as (tensor, gradient) pairs.
     ///
     /// # Errors
-    /// [`Error::Graph`] if a gradient has not the shape of its tensor, or an operator has no gradient.
+    /// [`Error::Graph`] if a gradient has not the shape of its tensor, an operator has no gradient, or the gradients were
+    /// taken already: each parameter has one place for its gradient.
     pub fn backward_from(&mut self, seeds: &[(TensorId, TensorId)]) -> Result<Gradients> {
+        if self.tensors.iter().any(|tensor| matches!(tensor.role, Role::Grad(_))) {
+            let advice = "add the losses and differentiate their sum, or use another graph";
+            return Err(Error::Graph(format!("the gradients were taken already: {advice}")));
+        }
         let forward = self.nodes.len();
         let mut gradients = HashMap::new();
         for &(tensor, seed) in seeds {
+            self.check_owned(&[tensor, seed])?;
             if self.shape(tensor) != self.shape(seed) {
                 let (tensor, seed) = (self.shape(tensor), self.shape(seed));
                 return Err(Error::Graph(format!("a gradient {seed} can't be that of a tensor {tensor}")));

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::exec::{Metrics, wrong_length};
-use crate::graph::{CpuRun, Extent, Kind, Op, Program, Purpose, Real, Shape, State, StepArgs, TensorId, View, ViewMut};
+use crate::graph::{
+    Allocation, CpuRun, Extent, Kind, Op, Program, Purpose, Real, Shape, State, StepArgs, TensorId, View, ViewMut,
+};
 
 /// Persistent memory of programs on the CPU.
 pub(crate) type CpuStates<T> = Arc<Mutex<HashMap<State, Vec<T>>>>;
@@ -59,6 +61,17 @@ fn check_memory(program: &Program, element: usize) -> Result<()> {
     }
 }
 
+/// Memory of an allocation; too much is an error, not the end of the process.
+fn fill<E: Clone>(memory: &mut Vec<E>, allocation: &Allocation, value: E) -> Result<()> {
+    memory.try_reserve_exact(allocation.elements).map_err(|_| Error::OutOfMemory {
+        adapter: "CPU executor".into(),
+        what: allocation.label.clone(),
+        bytes: (allocation.elements * size_of::<E>()) as u64,
+    })?;
+    memory.resize(allocation.elements, value);
+    Ok(())
+}
+
 impl<T: Element> CpuExecutor<T> {
     /// An executor with memory of its own, all zero.
     ///
@@ -85,8 +98,8 @@ impl<T: Element> CpuExecutor<T> {
                         return Err(wrong_length(state, vector.len(), allocation.elements));
                     }
                 }
-                (_, Kind::Real) => reals.resize(allocation.elements, T::ZERO),
-                (_, Kind::Ids) => integers.resize(allocation.elements, 0),
+                (_, Kind::Real) => fill(&mut reals, allocation, T::ZERO)?,
+                (_, Kind::Ids) => fill(&mut integers, allocation, 0)?,
             }
             memory.push(reals);
             ids.push(integers);
@@ -104,9 +117,9 @@ impl<T: Element> CpuExecutor<T> {
         &self.program
     }
 
-    /// The current size of a tensor.
+    /// The current size of a tensor; empty if it is of another program.
     pub fn shape(&self, tensor: TensorId) -> Shape {
-        self.shapes[tensor.index()]
+        if self.program.owns(tensor) { self.shapes[tensor.index()] } else { Shape::new(0, 0, 0) }
     }
 
     /// Sets the extent of the following steps.

@@ -1,7 +1,7 @@
 //! The GPU executor: plans once, then a step is one command encoder and one submit.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -12,7 +12,8 @@ use crate::device::{Capabilities, Gpu, Kernel, KernelKey, PARAMETER_BYTES};
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
 use crate::graph::{
-    Binding, Dispatch, Extent, GpuPlan, Kind, Operand, Program, Purpose, Role, Shape, State, StepArgs, TensorId,
+    Binding, Dispatch, Extent, GpuPlan, Kind, Operand, Placement, Program, Purpose, Role, Shape, State, StepArgs,
+    TensorId,
 };
 
 /// A persistent vector.
@@ -100,7 +101,7 @@ pub struct GpuExecutor {
     params_buffer: wgpu::Buffer,
     /// All dispatches' parameters, 64 words each.
     params: Pending,
-    inputs: HashMap<TensorId, Pending>,
+    inputs: BTreeMap<TensorId, Pending>,
     ring: Ring,
     poison: Option<wgpu::Buffer>,
 }
@@ -135,9 +136,9 @@ impl GpuExecutor {
             pending
         };
         let params = place(usize::MAX, dispatches.len() * PARAMETER_WORDS);
-        let mut inputs = HashMap::new();
+        let mut inputs = BTreeMap::new();
         for (index, tensor) in program.tensors.iter().enumerate() {
-            let id = TensorId(index as u32);
+            let id = TensorId::new(program.graph, index);
             if let (Role::Input { .. }, Some(placement)) = (tensor.role, program.placement(id)) {
                 let elements = program.allocations[placement.allocation].elements;
                 inputs.insert(id, place(placement.allocation, elements));
@@ -257,9 +258,9 @@ impl GpuExecutor {
         self.planned.len()
     }
 
-    /// The current size of a tensor.
+    /// The current size of a tensor; empty if it is of another program.
     pub fn shape(&self, tensor: TensorId) -> Shape {
-        self.shapes[tensor.index()]
+        if self.program.owns(tensor) { self.shapes[tensor.index()] } else { Shape::new(0, 0, 0) }
     }
 
     /// Sets the extent of the following steps; allocates and compiles nothing.
@@ -324,8 +325,23 @@ impl GpuExecutor {
     /// # Errors
     /// [`Error::Graph`] if its memory is reused during a step.
     pub fn buffer(&self, tensor: TensorId) -> Result<&wgpu::Buffer> {
+        let (buffer, placement) = self.kept(tensor)?;
+        match self.program.allocations[placement.allocation].purpose {
+            Purpose::State(state) => Err(Error::Graph(format!(
+                "{} lies in {}: Store::buffer gives that",
+                self.program.name(tensor),
+                state.name()
+            ))),
+            _ => Ok(buffer),
+        }
+    }
+
+    /// The buffer of what outlives a step, and the place in it.
+    fn kept(&self, tensor: TensorId) -> Result<(&wgpu::Buffer, Placement)> {
         match self.program.placement(tensor) {
-            Some(place) if !self.program.allocations[place.allocation].is_pool() => Ok(&self.buffers[place.allocation]),
+            Some(place) if !self.program.allocations[place.allocation].is_pool() => {
+                Ok((&self.buffers[place.allocation], place))
+            }
             _ => Err(Error::Graph(format!(
                 "{} is not kept: name it as an output of the program",
                 self.program.name(tensor)
@@ -347,7 +363,7 @@ impl GpuExecutor {
     }
 
     /// Records one step into an application's own encoder. The application submits it and tells
-    /// [`submitted`](Self::submitted).
+    /// [`submitted`](Self::submitted) before it records the next.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -413,9 +429,8 @@ impl GpuExecutor {
     /// # Errors
     /// [`Error::Graph`] if its memory is reused during a step; what the device gives.
     pub fn read(&self, tensor: TensorId) -> Result<Vec<f32>> {
-        let buffer = self.buffer(tensor)?;
+        let (buffer, place) = self.kept(tensor)?;
         let shape = self.shape(tensor);
-        let Some(place) = self.program.placement(tensor) else { return Ok(vec![]) };
         let elements = shape.rows().saturating_sub(1) * place.stride + shape.channels;
         let bytes = self.gpu.read(buffer, place.offset as u64 * 4, elements as u64 * 4)?;
         let padded: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);

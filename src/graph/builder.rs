@@ -1,17 +1,30 @@
 //! The graph: operators over named tensors, in the order in which they run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 use crate::graph::{Extent, Init, Kind, Op, ParamLayout, Shape};
 
 /// A tensor of a [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TensorId(pub(crate) u32);
+pub struct TensorId {
+    graph: u32,
+    index: u32,
+}
 
 impl TensorId {
+    /// The tensor at an index of a graph or of its program.
+    pub(crate) fn new(graph: u32, index: usize) -> Self {
+        Self { graph, index: index as u32 }
+    }
+
     pub(crate) fn index(self) -> usize {
-        self.0 as usize
+        self.index as usize
+    }
+
+    pub(crate) fn graph(self) -> u32 {
+        self.graph
     }
 }
 
@@ -88,6 +101,8 @@ pub struct Node {
 /// A model, its gradients and its optimizer under construction. Shapes are checked as operators are added.
 #[derive(Debug, Clone)]
 pub struct Graph {
+    /// Tells its tensors from those of other graphs.
+    pub(crate) id: u32,
     pub(crate) extent: Extent,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) nodes: Vec<Node>,
@@ -113,7 +128,9 @@ impl Graph {
                 extent.batch, extent.time
             )));
         }
-        Ok(Self { extent, tensors: vec![], nodes: vec![], params: ParamLayout::default() })
+        static GRAPHS: AtomicU32 = AtomicU32::new(0);
+        let id = GRAPHS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, extent, tensors: vec![], nodes: vec![], params: ParamLayout::default() })
     }
 
     /// The largest extent.
@@ -126,9 +143,21 @@ impl Graph {
         &self.params
     }
 
-    /// A tensor's size.
+    /// A tensor's size; empty if it is of another graph.
     pub fn shape(&self, tensor: TensorId) -> Shape {
-        self.tensors[tensor.index()].shape
+        if self.owns(tensor) { self.tensors[tensor.index()].shape } else { Shape::new(0, 0, 0) }
+    }
+
+    /// Whether a tensor is of this graph.
+    pub(crate) fn owns(&self, tensor: TensorId) -> bool {
+        tensor.graph == self.id && tensor.index() < self.tensors.len()
+    }
+
+    pub(crate) fn check_owned(&self, tensors: &[TensorId]) -> Result<()> {
+        match tensors.iter().find(|&&tensor| !self.owns(tensor)) {
+            Some(tensor) => Err(Error::Graph(format!("tensor %{} is of another graph", tensor.index))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn tensor(&self, tensor: TensorId) -> &Tensor {
@@ -158,6 +187,7 @@ impl Graph {
                 self.extent.time
             ))
         })?;
+        check_size(name, &shape)?;
         Ok(self.new_tensor(name, shape, Role::Input { slack }, false))
     }
 
@@ -172,6 +202,7 @@ impl Graph {
         if shape.is_empty() || shape.kind != Kind::Real {
             return Err(Error::Graph(format!("parameter {name} can't have the shape {shape}")));
         }
+        check_size(name, &shape)?;
         let tensor = self.new_tensor(name, shape, Role::Value, true);
         let index = self.params.push(name.into(), shape, init, decay, tensor);
         self.tensors[tensor.index()].role = Role::Param(index);
@@ -185,7 +216,9 @@ impl Graph {
 
     /// Names a tensor, for printing and for finding it in a program.
     pub fn set_name(&mut self, tensor: TensorId, name: impl Into<String>) {
-        self.tensors[tensor.index()].name = name.into();
+        if self.owns(tensor) {
+            self.tensors[tensor.index()].name = name.into();
+        }
     }
 
     /// Appends an operator; gives its outputs.
@@ -201,8 +234,10 @@ impl Graph {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn push_shared(&mut self, op: Arc<dyn Op>, inputs: &[TensorId]) -> Result<Vec<TensorId>> {
+        self.check_owned(inputs)?;
         let shapes: Vec<Shape> = inputs.iter().map(|&t| self.shape(t)).collect();
         let output_shapes = op.shapes(&shapes)?;
+        output_shapes.iter().try_for_each(|shape| check_size(op.name(), shape))?;
         let differentiable = inputs.iter().any(|&t| self.tensor(t).differentiable);
         let outputs: Vec<TensorId> =
             output_shapes.into_iter().map(|s| self.new_tensor("", s, Role::Value, differentiable)).collect();
@@ -242,7 +277,24 @@ impl Graph {
 
     fn new_tensor(&mut self, name: &str, shape: Shape, role: Role, differentiable: bool) -> TensorId {
         self.tensors.push(Tensor { name: name.into(), shape, role, differentiable });
-        TensorId(self.tensors.len() as u32 - 1)
+        TensorId::new(self.id, self.tensors.len() - 1)
+    }
+}
+
+/// More elements than this no device holds; kernels count in 32 bits.
+const MAX_ELEMENTS: usize = u32::MAX as usize;
+
+fn check_size(what: &str, shape: &Shape) -> Result<()> {
+    let elements =
+        shape.batch.checked_mul(shape.time).and_then(|rows| rows.checked_mul(shape.channels.checked_add(3)?));
+    match elements.filter(|&elements| elements <= MAX_ELEMENTS) {
+        Some(_) => Ok(()),
+        None => Err(Error::TooLarge {
+            what: format!("{what} {shape}"),
+            bytes: elements.unwrap_or(usize::MAX).saturating_mul(4) as u64,
+            limit: MAX_ELEMENTS as u64 * 4,
+            hint: "use a smaller batch, a shorter sequence or fewer channels".into(),
+        }),
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn plan(graph: Graph, outputs: &[TensorId], metrics: &[TensorId]) -> 
     }
     let steps = planner.steps;
     Program {
+        graph: graph.id,
         extent: graph.extent,
         tensors: graph.tensors,
         steps,
@@ -126,7 +127,10 @@ impl Planner<'_> {
 
     /// The (child, parent, channel) that would make a node free, if its channels fall on multiples of 4.
     fn links(&self, node: &Node, aliasing: Aliasing) -> Option<Vec<(TensorId, TensorId, usize)>> {
-        let whole_value = |t: TensorId| self.graph.tensor(t).role == Role::Value && !self.parents.contains_key(&t);
+        let whole_value = |t: TensorId| {
+            // What is kept stands alone, so that an application can read its buffer.
+            self.graph.tensor(t).role == Role::Value && !self.parents.contains_key(&t) && !self.kept.contains(&t)
+        };
         match aliasing {
             Aliasing::Concat => {
                 let whole = node.outputs[0];
@@ -181,7 +185,7 @@ impl Planner<'_> {
         let mut memory =
             Memory { allocations: vec![], placements: vec![None; self.graph.tensors.len()], states: HashMap::new() };
         for (index, tensor) in self.graph.tensors.iter().enumerate() {
-            let id = TensorId(index as u32);
+            let id = TensorId::new(self.graph.id, index);
             match tensor.role {
                 Role::Input { .. } => memory.own(id, tensor.name.clone(), self, Purpose::Input),
                 Role::Param(param) => memory.flat(id, State::Params, param, self.graph),
@@ -194,13 +198,13 @@ impl Planner<'_> {
             let (root, _) = self.root(kept);
             if memory.placements[root.index()].is_none() {
                 let label = &self.graph.tensor(root).name;
-                let label = if label.is_empty() { format!("output %{}", root.0) } else { label.clone() };
+                let label = if label.is_empty() { format!("output %{}", root.index()) } else { label.clone() };
                 memory.own(root, label, self, Purpose::Output);
             }
         }
         self.colour(&mut memory);
         for index in 0..self.graph.tensors.len() {
-            let tensor = TensorId(index as u32);
+            let tensor = TensorId::new(self.graph.id, index);
             let (root, channel) = self.root(tensor);
             if root != tensor {
                 memory.placements[index] =

@@ -10,6 +10,7 @@ use crate::graph::{Extent, Graph, Kind, Node, ParamLayout, Role, Shape, State, T
 /// A list of operators over planned memory.
 #[derive(Debug, Clone)]
 pub struct Program {
+    pub(crate) graph: u32,
     pub(crate) extent: Extent,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) steps: Vec<Step>,
@@ -36,6 +37,8 @@ impl Graph {
     /// # Errors
     /// [`Error::Graph`] if a metric is not a scalar.
     pub fn finish(self, outputs: &[TensorId], metrics: &[TensorId]) -> Result<Program> {
+        self.check_owned(outputs)?;
+        self.check_owned(metrics)?;
         if let Some(&metric) = metrics.iter().find(|&&m| self.shape(m) != Shape::scalar()) {
             return Err(Error::Graph(format!("a metric must be a scalar, got {}", self.shape(metric))));
         }
@@ -54,9 +57,13 @@ impl Program {
         &self.params
     }
 
-    /// A tensor's largest size.
+    /// A tensor's largest size; empty if it is of another program.
     pub fn shape(&self, tensor: TensorId) -> Shape {
-        self.tensors[tensor.index()].shape
+        if self.owns(tensor) { self.tensors[tensor.index()].shape } else { Shape::new(0, 0, 0) }
+    }
+
+    pub(crate) fn owns(&self, tensor: TensorId) -> bool {
+        tensor.graph() == self.graph && tensor.index() < self.tensors.len()
     }
 
     /// The persistent vectors that the program uses, with the elements of each.
@@ -91,12 +98,15 @@ impl Program {
 
     /// The name of a tensor: its own, or its number.
     pub fn name(&self, tensor: TensorId) -> String {
-        let name = &self.tensors[tensor.index()].name;
-        if name.is_empty() { format!("%{}", tensor.0) } else { name.clone() }
+        match self.tensors.get(tensor.index()) {
+            _ if !self.owns(tensor) => format!("%{} of another graph", tensor.index()),
+            Some(Tensor { name, .. }) if !name.is_empty() => name.clone(),
+            _ => format!("%{}", tensor.index()),
+        }
     }
 
     pub(crate) fn placement(&self, tensor: TensorId) -> Option<Placement> {
-        self.placements[tensor.index()]
+        if self.owns(tensor) { self.placements[tensor.index()] } else { None }
     }
 
     /// The shapes of all tensors at an extent.

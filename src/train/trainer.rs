@@ -140,8 +140,6 @@ impl<T: Task> Trainer<T> {
             if reason == Reason::Finished && self.options.valid_every > 0 && !validated {
                 self.validate_now(&mut clock, on_event)?;
             }
-        }
-        if self.step > first || reason == Reason::Stopped {
             self.save_now(&mut clock, on_event)?;
         }
         Ok(Outcome { step: self.step, reason, loss: self.loss, seconds: start.elapsed().as_secs_f64() })
@@ -255,8 +253,7 @@ impl<T: Task> Trainer<T> {
     }
 
     fn check_finite(&self, state: State, values: &[f32]) -> Result<()> {
-        // Counters are bits, not all of them those of finite numbers.
-        if state == State::Counters || values.iter().all(|value| value.is_finite()) {
+        if values.iter().all(|value| value.is_finite()) {
             return Ok(());
         }
         for param in self.executor.program().params().iter() {

@@ -10,6 +10,7 @@ use receptive::generate::{Generator, Sampling};
 use receptive::graph::State;
 use receptive::nn::{WaveNet, WaveNetConfig};
 use receptive::optim::OptimizerConfig;
+use receptive::random::Random;
 use receptive::train::{Limit, Trainer, TrainerOptions, WaveNetTask, WaveNetTaskOptions};
 
 use crate::measure::tone_power;
@@ -19,9 +20,15 @@ use crate::support::gpu;
 const PITCHES: [f64; 3] = [155.56, 196.00, 233.08];
 const RATE: u32 = 2000;
 
-fn chord(samples: usize) -> Clip {
+/// A hundred seconds: in a few the phases of the three take so few of their positions together that a network learns the
+/// clip by heart, and is lost where it leaves it.
+const SAMPLES: usize = 200_000;
+
+/// Three sines, and noise of so much standard deviation.
+fn chord(samples: usize, noise: f32) -> Clip {
     let wave = |i: usize| PITCHES.iter().map(|hz| (TAU * hz * i as f64 / f64::from(RATE)).sin()).sum::<f64>() / 3.0;
-    Clip { samples: (0..samples).map(|i| wave(i) as f32).collect(), rate: RATE }
+    let mut random = Random::new(1, 0, 0);
+    Clip { samples: (0..samples).map(|i| wave(i) as f32 + noise * random.normal()).collect(), rate: RATE }
 }
 
 /// Dilations 1 to 64 twice: a receptive field of 256 samples.
@@ -32,16 +39,9 @@ fn model() -> WaveNet {
 }
 
 /// The trained parameters and the last loss.
-fn trained(model: &WaveNet, seed: u64, steps: u64) -> (Store, f32) {
-    trained_with(model, seed, steps, 0.0)
-}
-
-fn trained_with(model: &WaveNet, seed: u64, steps: u64, noise: f32) -> (Store, f32) {
+fn trained(model: &WaveNet, clip: Clip, seed: u64, steps: u64) -> (Store, f32) {
     let mu_law = MuLaw::new(model.config().classes).unwrap();
     let field = model.receptive_field();
-    let mut clip = chord(8000);
-    let mut random = receptive::random::Random::new(seed, 3, 0);
-    clip.samples.iter_mut().for_each(|s| *s += noise * random.normal());
     let chunks = Chunks::new(Split::Train, &[clip], &mu_law, field + 1000, field).unwrap();
     let options = WaveNetTaskOptions { batch: 1, optimizer: OptimizerConfig::default(), valid_chunks: None };
     let task = WaveNetTask::new(model.clone(), chunks, None, options).unwrap();
@@ -53,27 +53,33 @@ fn trained_with(model: &WaveNet, seed: u64, steps: u64, noise: f32) -> (Store, f
     (store, outcome.loss.unwrap())
 }
 
-fn generated(model: &WaveNet, store: &Store, seed: u64) -> Vec<f32> {
+/// Two seconds, after one that is the way into the chord if it begins from silence.
+fn generated(model: &WaveNet, store: &Store, seed: u64, past: &[f32]) -> Vec<f32> {
     let mu_law = MuLaw::new(model.config().classes).unwrap();
     let mut generator = Generator::new(model, store, 1).unwrap();
+    generator.prime_samples(past).unwrap();
     let classes = generator.generate(3 * RATE as usize, &Sampling { temperature: 1.0, seed }).unwrap();
-    // The first second, begun from silence, is the way into the chord.
     classes[0][RATE as usize..].iter().map(|&class| mu_law.decode(class)).collect()
 }
 
 #[test]
 fn what_it_generates_has_its_power_at_the_pitches() {
     let model = model();
+    let past = chord(2 * model.receptive_field(), 0.0).samples;
     let elsewhere = PITCHES.map(|hz| hz + 20.0);
-    for seed in 0..2 {
-        let (store, loss) = trained(&model, seed, 400);
-        let samples = generated(&model, &store, seed);
-        let each = PITCHES.map(|hz| tone_power(&samples, RATE, &[hz], 6.0));
-        let share = tone_power(&samples, RATE, &PITCHES, 6.0);
-        eprintln!("seed {seed}: loss {loss:.3}, {share:.3} of the power at the pitches, each {each:.3?}");
-        assert!(share >= 0.7, "seed {seed}: only {share:.3} of the power at the pitches");
-        assert!(each.iter().all(|&one| one > 0.1), "seed {seed}: {each:.3?}");
-        assert!(tone_power(&samples, RATE, &elsewhere, 6.0) < 0.2);
+    for (seed, noise) in [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.02)] {
+        let (store, loss) = trained(&model, chord(SAMPLES, noise), seed, 300);
+        for past in [&[], &past[..]] {
+            let samples = generated(&model, &store, seed, past);
+            let each = PITCHES.map(|hz| tone_power(&samples, RATE, &[hz], 6.0));
+            let share = tone_power(&samples, RATE, &PITCHES, 6.0);
+            let case = format!("seed {seed}, after {} samples: loss {loss:.3}, {share:.3}: {each:.3?}", past.len());
+            eprintln!("{case}");
+            assert!(share >= 0.7, "{case}");
+            assert!(tone_power(&samples, RATE, &elsewhere, 6.0) < 0.05, "{case}");
+            // From silence it may come to one tone alone, of which nothing in its data shows the way back.
+            assert!(past.is_empty() || each.iter().all(|&one| one > 0.15), "{case}");
+        }
     }
 }
 
@@ -81,10 +87,10 @@ fn what_it_generates_has_its_power_at_the_pitches() {
 #[test]
 fn the_gpu_goes_on_as_the_cpu_does() {
     let model = model();
-    let (store, _) = trained(&model, 5, 60);
+    let (store, _) = trained(&model, chord(SAMPLES, 0.0), 5, 60);
     let on_gpu = Store::new(&gpu());
     on_gpu.write(State::Params, &store.read(State::Params).unwrap()).unwrap();
-    let past = chord(model.receptive_field());
+    let past = chord(model.receptive_field(), 0.0);
     let sampling = Sampling { temperature: 0.0, seed: 0 };
     let continued = |store: &Store| {
         let mut generator = Generator::new(&model, store, 1).unwrap();
@@ -110,19 +116,4 @@ fn the_gpu_goes_on_as_the_cpu_does() {
     let sure = tie.map_or(expected.len(), |tie| tie + 1);
     assert!(sure >= 8, "a tie at {sure} already");
     assert_eq!(got[..sure], expected[..sure]);
-}
-
-#[test]
-fn explore() {
-    let model = model();
-    for steps in [400, 1000] {
-        for noise in [0.0f32, 0.01, 0.03] {
-            let (store, loss) = trained_with(&model, 0, steps, noise);
-            for s in 0..3 {
-                let samples = generated(&model, &store, s);
-                let each = PITCHES.map(|hz| tone_power(&samples, RATE, &[hz], 6.0));
-                eprintln!("steps {steps} noise {noise}: loss {loss:.3} {:.3} {each:.3?}", each.iter().sum::<f64>());
-            }
-        }
-    }
 }

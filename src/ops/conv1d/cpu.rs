@@ -55,7 +55,7 @@ pub(crate) fn weight_gradient<T: Real>(
     bias: Option<&mut ViewMut<'_, T>>,
 ) {
     let (rows, n, k, time) = (dy.shape.rows(), dy.shape.channels, taps * source.shape.channels, dy.shape.time);
-    let stride = weight.stride;
+    let stride = weight.shape.stride();
     let slab_rows = rows.div_ceil(SLABS).next_multiple_of(ROW_TILE);
     let partials: Vec<Vec<T>> = (0..rows.div_ceil(slab_rows))
         .into_par_iter()
@@ -76,14 +76,18 @@ pub(crate) fn weight_gradient<T: Real>(
             partial
         })
         .collect();
-    weight.data[..k * stride].fill(T::ZERO);
-    for partial in &partials {
-        add_to(&mut weight.data[..k * stride], &partial[..k * stride]);
+    for row in 0..k {
+        let sum = weight.row(row);
+        sum.fill(T::ZERO);
+        for partial in &partials {
+            add_to(sum, &partial[row * stride..][..stride]);
+        }
     }
     if let Some(bias) = bias {
-        bias.data[..stride].fill(T::ZERO);
+        let sum = bias.row(0);
+        sum.fill(T::ZERO);
         for partial in &partials {
-            add_to(&mut bias.data[..stride], &partial[k * stride..]);
+            add_to(sum, &partial[k * stride..]);
         }
     }
 }

@@ -74,7 +74,9 @@ struct Params {
     step: i32,
     shift: i32,
     divide: i32,
+    weight_offset4: u32,
     weight_stride4: u32,
+    bias_offset4: u32,
     src_offset4: u32,
     src_stride4: u32,
     dst_offset4: u32,
@@ -115,6 +117,7 @@ impl Product<'_> {
         let place = |operand: Option<&Operand>| operand.map_or((0, 0), Operand::place4);
         let (src_offset4, src_stride4) = self.source.place4();
         let (dst_offset4, dst_stride4) = self.target.place4();
+        let (weight_offset4, weight_stride4) = self.weight.place4();
         let (add_offset4, add_stride4) = place(self.add);
         let (pre_offset4, pre_stride4) = place(self.gate);
         let workgroups = tiles(&Problem { rows, columns: self.columns }, tile);
@@ -130,7 +133,9 @@ impl Product<'_> {
             step: self.map.step as i32,
             shift: self.map.shift as i32,
             divide: self.map.divide as i32,
-            weight_stride4: self.weight.place4().1,
+            weight_offset4,
+            weight_stride4,
+            bias_offset4: place(self.bias).0,
             src_offset4,
             src_stride4,
             dst_offset4,

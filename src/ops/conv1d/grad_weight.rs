@@ -76,6 +76,8 @@ impl Op for Conv1dGradWeight {
             dy_stride4,
             slab_rows: slab_rows as u32,
             slabs: slabs as u32,
+            out_offset4: 0,
+            out_stride4: 0,
             partial_rows: partial_rows as u32,
         };
         let mut dispatches = vec![
@@ -93,6 +95,8 @@ impl Op for Conv1dGradWeight {
         ];
         for (position, output) in plan.outputs.iter().enumerate() {
             let bias = position == 1;
+            let (out_offset4, out_stride4) = output.place4();
+            let params = Params { out_offset4, out_stride4, ..params };
             let elements4 = if bias { 1 } else { taps * x.shape.channels } * (pad4(n) / 4);
             dispatches.push(
                 Dispatch::new("conv1d_grad_weight", "reduce_main")
@@ -173,5 +177,7 @@ struct Params {
     dy_stride4: u32,
     slab_rows: u32,
     slabs: u32,
+    out_offset4: u32,
+    out_stride4: u32,
     partial_rows: u32,
 }
