@@ -1,5 +1,6 @@
 //! The program: a frozen graph, planned. Data, printable, the same for both executors.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use crate::error::{Error, Result};
@@ -76,6 +77,23 @@ impl Program {
     /// Elements of the memory for activations, once the lifetimes were coloured.
     pub fn pool_elements(&self) -> usize {
         self.allocations.iter().filter(|a| a.is_pool()).map(|a| a.elements).sum()
+    }
+
+    /// Bytes of the largest buffer that a kernel binds, scratch memory left out (that is at most 64 MiB).
+    pub fn largest_binding_bytes(&self) -> u64 {
+        self.allocations.iter().map(|allocation| allocation.elements as u64 * 4).max().unwrap_or(0)
+    }
+
+    /// The largest tensor: of several the first that has a name, else the first.
+    pub(crate) fn largest_tensor(&self) -> Option<TensorId> {
+        let key = |t: &TensorId| (self.shape(*t).padded_len(), !self.tensors[t.index()].name.is_empty(), Reverse(t.0));
+        let all = (0..self.tensors.len()).map(|index| TensorId(index as u32));
+        all.filter(|&t| self.placement(t).is_some()).max_by_key(key)
+    }
+
+    /// The name of the operator that writes a tensor.
+    pub(crate) fn maker(&self, tensor: TensorId) -> Option<&'static str> {
+        self.steps.iter().find(|step| step.node.outputs.contains(&tensor)).map(|step| step.node.op.name())
     }
 
     /// The name of a tensor: its own, or its number.

@@ -57,7 +57,7 @@ struct Params {
 
 /// `y[.., c] = x[.., from + c − place]` where `c − place` is in `0..n`, else 0, for `width` channels `c` from `first` on.
 #[derive(Debug, Clone, Copy)]
-struct Move {
+pub(super) struct Move {
     first: usize,
     width: usize,
     place: usize,
@@ -66,7 +66,12 @@ struct Move {
 }
 
 impl Move {
-    fn dispatch(self, x: &Operand, y: &Operand) -> Dispatch {
+    /// Whole rows of `channels` channels, padding included.
+    pub fn rows(channels: usize) -> Self {
+        Self { first: 0, width: channels.next_multiple_of(4), place: 0, from: 0, n: channels }
+    }
+
+    pub fn dispatch(self, x: &Operand, y: &Operand) -> Dispatch {
         let params = Params {
             rows: y.shape.rows() as u32,
             first: self.first as u32,
@@ -85,7 +90,7 @@ impl Move {
             .workgroups((y.shape.rows() * self.width).div_ceil(256))
     }
 
-    fn run<T: Real>(self, x: &View<'_, T>, y: &mut ViewMut<'_, T>) {
+    pub fn run<T: Real>(self, x: &View<'_, T>, y: &mut ViewMut<'_, T>) {
         let (rows, stride) = (y.shape.rows(), y.stride);
         for_row_tiles(y.data, stride, rows, |first, chunk| {
             for (row, values) in chunk.chunks_mut(stride).enumerate() {

@@ -79,6 +79,7 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "regression_loss", case: ops::regression_loss::case },
     Entry { name: "slice", case: ops::concat::slice_case },
     Entry { name: "softmax_cross_entropy", case: ops::softmax_cross_entropy::case },
+    Entry { name: "split", case: ops::split::case },
     Entry { name: "sum", case: ops::sum::case },
     Entry { name: "sum_time", case: ops::sum_time::case },
     Entry { name: "wavenet_layer", case: ops::wavenet_layer::case },

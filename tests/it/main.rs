@@ -6,6 +6,7 @@ mod bad_input;
 mod chord;
 mod concat;
 mod device;
+mod floor;
 mod generation;
 mod golden;
 mod golden_optim;

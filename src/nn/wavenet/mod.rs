@@ -1,9 +1,12 @@
 //! WaveNet (van den Oord et al. 2016, arXiv 1609.03499): an autoregressive model of raw audio.
 //!
 //! Skip connections are not summed layer by layer: the layers' gated outputs lie side by side, and one 1×1 convolution over
-//! all of them is the sum. It reads and writes far fewer bytes.
+//! all of them is the sum. It reads and writes far fewer bytes. Where side by side they would be more than a WebGPU device
+//! need bind at once, they lie in a few groups, and each group's convolution adds the sum of the groups before it.
 
 mod config;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -14,6 +17,11 @@ use crate::graph::{Extent, Graph, Init, Program, Shape, TensorId};
 use crate::ops::wavenet_layer::LayerWeights;
 use crate::ops::{self, Activation, Geometry};
 use crate::optim::{self, OptimizerConfig};
+
+/// Bytes of gated outputs that lie side by side, at most: the largest storage binding that every WebGPU device has
+/// (`maxStorageBufferBindingSize`, 128 MiB). The same on devices that bind more, so that a model of one size is one
+/// program everywhere.
+const MAX_GROUP_BYTES: usize = 128 << 20;
 
 /// A WaveNet of one configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +136,11 @@ impl WaveNet {
     /// # Errors
     /// [`Error::Shape`] if nothing is left of the time.
     pub fn append(&self, graph: &mut Graph, crop: usize) -> Result<(TensorId, TensorId)> {
+        self.append_grouped(graph, crop, MAX_GROUP_BYTES)
+    }
+
+    /// As [`append`](Self::append), with groups of layers of at most `group_bytes`, or of one layer where that is more.
+    fn append_grouped(&self, graph: &mut Graph, crop: usize, group_bytes: usize) -> Result<(TensorId, TensorId)> {
         let config = &self.config;
         let weights = self.declare(graph)?;
         let first = Geometry::causal(config.input_kernel, 1);
@@ -142,7 +155,15 @@ impl WaveNet {
                 (input, ops::conv1d(graph, input, weight, bias, first, Activation::Identity)?)
             }
         };
-        let mut gated = Vec::with_capacity(config.dilations.len());
+        let groups = self.groups(graph.extent(), group_bytes);
+        let group_weights = match groups.len() {
+            1 => vec![weights.skip],
+            _ => ops::split(graph, weights.skip, &groups)?,
+        };
+        let cropped = Geometry::pointwise().cropped(crop);
+        let mut gated = Vec::with_capacity(groups[0]);
+        let mut skip = None;
+        let mut group = 0;
         let last = config.dilations.len() - 1;
         for (layer, (layer_weights, &dilation)) in weights.layers.iter().zip(&config.dilations).enumerate() {
             // Nothing reads the residual of the last layer.
@@ -154,16 +175,41 @@ impl WaveNet {
             graph.set_name(z, format!("layers.{layer}.gated"));
             gated.push(z);
             h = next.unwrap_or(h);
+            if gated.len() < groups[group] {
+                continue;
+            }
+            // The sum of a group is made as soon as its layers are, so that backward the gradients of one group at a
+            // time take memory. The last one finishes the sum.
+            let (bias, activation) = match layer == last {
+                true => (weights.skip_bias, Activation::Relu),
+                false => (None, Activation::Identity),
+            };
+            let side_by_side = ops::concat(graph, &std::mem::take(&mut gated))?;
+            let bias = bias.map(|bias| ops::sum_time(graph, bias)).transpose()?;
+            let weight = group_weights[group];
+            skip = Some(match skip {
+                Some(sum) => ops::conv1d_add(graph, side_by_side, weight, bias, sum, cropped, activation)?,
+                None => ops::conv1d(graph, side_by_side, weight, bias, cropped, activation)?,
+            });
+            group += 1;
         }
-        let gated = ops::concat(graph, &gated)?;
-        let bias = weights.skip_bias.map(|bias| ops::sum_time(graph, bias)).transpose()?;
-        let cropped = Geometry::pointwise().cropped(crop);
-        let skip = ops::conv1d(graph, gated, weights.skip, bias, cropped, Activation::Relu)?;
+        let skip = skip.ok_or_else(|| Error::Graph("a WaveNet needs at least one layer".into()))?;
+        graph.set_name(skip, "skip");
         let [(weight, bias), (last_weight, last_bias)] = weights.head;
         let hidden = ops::conv1d(graph, skip, weight, bias, Geometry::pointwise(), Activation::Relu)?;
         let logits = ops::conv1d(graph, hidden, last_weight, last_bias, Geometry::pointwise(), Activation::Identity)?;
         graph.set_name(logits, "logits");
         Ok((input, logits))
+    }
+
+    /// The numbers of layers whose gated outputs lie side by side, as even as can be.
+    fn groups(&self, extent: Extent, group_bytes: usize) -> Vec<usize> {
+        let depth = self.config.dilations.len();
+        // The planner pads the channels of a group to a multiple of 4.
+        let channels = group_bytes / 4 / extent.batch.saturating_mul(extent.time) / 4 * 4;
+        let largest = (channels / self.config.gate).max(1);
+        let count = depth.div_ceil(largest);
+        (0..count).map(|group| (group + 1) * depth / count - group * depth / count).collect()
     }
 
     /// Declares the parameters. Biases start at 0; weights by what they feed:

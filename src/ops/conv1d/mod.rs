@@ -21,16 +21,18 @@ use crate::graph::{
 use crate::ops::{Activation, ActivationGrad, Case, CaseInput};
 use crate::random::Random;
 
-/// `y[t] = act(b + Σ_k x[t · stride + k · dilation − pad_left] · W[k])`.
+/// `y[t] = act(b + add[t] + Σ_k x[t · stride + k · dilation − pad_left] · W[k])`.
 ///
-/// Inputs: `x` `[batch, time, c_in]`, `W` of `taps · c_in` rows by `c_out` (`[taps, c_in, c_out]`), and where `bias` a
-/// vector `[c_out]`. Output: `[batch, time', c_out]`.
+/// Inputs: `x` `[batch, time, c_in]`, `W` of `taps · c_in` rows by `c_out` (`[taps, c_in, c_out]`), where `bias` a vector
+/// `[c_out]`, and where `add` a tensor shaped as the output. Output: `[batch, time', c_out]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conv1d {
     /// Where the taps lie.
     pub geometry: Geometry,
     /// Whether there is a bias.
     pub bias: bool,
+    /// Whether there is a tensor to add.
+    pub add: bool,
     /// What is applied to the sum.
     pub activation: Activation,
 }
@@ -48,7 +50,34 @@ pub fn conv1d(
     activation: Activation,
 ) -> Result<TensorId> {
     let inputs: Vec<TensorId> = [x, weight].into_iter().chain(bias).collect();
-    graph.push_one(Conv1d { geometry, bias: bias.is_some(), activation }, &inputs)
+    graph.push_one(Conv1d { geometry, bias: bias.is_some(), add: false, activation }, &inputs)
+}
+
+/// Appends a convolution of `x` with `weight` to whose sum `add`, shaped as the output, is added before the activation.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
+pub fn conv1d_add(
+    graph: &mut Graph,
+    x: TensorId,
+    weight: TensorId,
+    bias: Option<TensorId>,
+    add: TensorId,
+    geometry: Geometry,
+    activation: Activation,
+) -> Result<TensorId> {
+    let inputs: Vec<TensorId> = [x, weight].into_iter().chain(bias).chain([add]).collect();
+    graph.push_one(Conv1d { geometry, bias: bias.is_some(), add: true, activation }, &inputs)
+}
+
+impl Conv1d {
+    fn bias_position(&self) -> Option<usize> {
+        self.bias.then_some(2)
+    }
+
+    fn add_position(&self) -> Option<usize> {
+        self.add.then_some(2 + usize::from(self.bias))
+    }
 }
 
 impl Op for Conv1d {
@@ -57,7 +86,7 @@ impl Op for Conv1d {
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-        expect_kinds(self, inputs, &vec![Kind::Real; 2 + usize::from(self.bias)])?;
+        expect_kinds(self, inputs, &vec![Kind::Real; 2 + usize::from(self.bias) + usize::from(self.add)])?;
         let (x, weight) = (inputs[0], inputs[1]);
         if weight.rows() != self.geometry.kernel * x.channels {
             return Err(shape_error(
@@ -65,13 +94,21 @@ impl Op for Conv1d {
                 format!("weight {weight} must have {} taps × {} rows for input {x}", self.geometry.kernel, x.channels),
             ));
         }
-        if let Some(bias) = inputs.get(2).filter(|&&bias| bias != Shape::vector(weight.channels)) {
+        if let Some(bias) = self.bias_position().map(|at| inputs[at])
+            && bias != Shape::vector(weight.channels)
+        {
             return Err(shape_error(self, format!("bias {bias} does not fit weight {weight}")));
         }
         let time = self.geometry.out_time(x.time).ok_or_else(|| {
             shape_error(self, format!("input {x} is too short for {:?} with weight {weight}", self.geometry))
         })?;
-        Ok(vec![x.with_time(time).with_channels(weight.channels)])
+        let y = x.with_time(time).with_channels(weight.channels);
+        if let Some(add) = self.add_position().map(|at| inputs[at])
+            && add != y
+        {
+            return Err(shape_error(self, format!("{add} can't be added to the output {y}")));
+        }
+        Ok(vec![y])
     }
 
     fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
@@ -79,6 +116,9 @@ impl Op for Conv1d {
         if self.activation != Activation::Identity {
             let y = gradient.output(0);
             dy = gradient.push_one(ActivationGrad { activation: self.activation }, &[y, dy])?;
+        }
+        if let Some(add) = self.add_position().filter(|&at| gradient.wanted(at)) {
+            gradient.give(add, dy);
         }
         let (x, weight) = (gradient.input(0), gradient.input(1));
         if gradient.wanted(0) {
@@ -109,8 +149,8 @@ impl Op for Conv1d {
             map: self.geometry.forward(),
             taps: self.geometry.kernel,
             transposed: false,
-            bias: plan.inputs.get(2),
-            add: None,
+            bias: self.bias_position().map(|at| &plan.inputs[at]),
+            add: self.add_position().map(|at| &plan.inputs[at]),
             gate: None,
             activation: self.activation,
         };
@@ -120,11 +160,15 @@ impl Op for Conv1d {
 
 impl Conv1d {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let bias = run.inputs.get(2).map(|bias| bias.row(0));
+        let bias = self.bias_position().map(|at| run.inputs[at].row(0));
+        let add = self.add_position().map(|at| &run.inputs[at]);
         let activation = self.activation;
-        let epilogue = |_row: usize, values: &mut [T]| {
+        let epilogue = |row: usize, values: &mut [T]| {
             if let Some(bias) = bias {
                 add_to(values, bias);
+            }
+            if let Some(add) = add {
+                add_to(values, add.row(row));
             }
             activation.apply(values);
         };
@@ -151,7 +195,7 @@ pub(super) fn case(random: &mut Random) -> Case {
     let sizes = [1, 3, 4, 5, 8, 16, 17, 25, 40, 68];
     let mut size = || sizes[random.below(sizes.len() as u32) as usize];
     let (c_in, c_out) = (size(), size());
-    let bias = random.below(2) == 0;
+    let (bias, add) = (random.below(2) == 0, random.below(3) == 0);
     let activation = Activation::ALL[random.below(Activation::ALL.len() as u32) as usize];
     let mut inputs = vec![
         CaseInput::real(Shape::new(batch, time, c_in)),
@@ -160,5 +204,9 @@ pub(super) fn case(random: &mut Random) -> Case {
     if bias {
         inputs.push(CaseInput::real(Shape::vector(c_out)));
     }
-    Case::new(Conv1d { geometry, bias, activation }, inputs)
+    if let Some(time) = geometry.out_time(time).filter(|_| add) {
+        inputs.push(CaseInput::real(Shape::new(batch, time, c_out)));
+    }
+    let add = inputs.len() > 2 + usize::from(bias);
+    Case::new(Conv1d { geometry, bias, add, activation }, inputs)
 }
