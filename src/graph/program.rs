@@ -86,8 +86,9 @@ impl Program {
 
     /// The largest tensor: of several the first that has a name, else the first.
     pub(crate) fn largest_tensor(&self) -> Option<TensorId> {
-        let key = |t: &TensorId| (self.shape(*t).padded_len(), !self.tensors[t.index()].name.is_empty(), Reverse(t.0));
-        let all = (0..self.tensors.len()).map(|index| TensorId(index as u32));
+        let key =
+            |t: &TensorId| (self.shape(*t).padded_len(), !self.tensors[t.index()].name.is_empty(), Reverse(t.index()));
+        let all = (0..self.tensors.len()).map(|index| TensorId::new(self.graph, index));
         all.filter(|&t| self.placement(t).is_some()).max_by_key(key)
     }
 
