@@ -96,7 +96,7 @@ impl Step {
         let store = Store::new(device);
         store.write(State::Params, &self.params()).unwrap();
         let mut executor = Executor::new(&self.program, &store).unwrap();
-        executor.set_poison(true);
+        executor.set_poison(true).unwrap();
         for (tensor, ids) in self.input_ids() {
             executor.write_ids(tensor, &ids).unwrap();
         }
