@@ -13,7 +13,7 @@ impl Gpu {
     /// The kernel of a key, compiled at the first call. Different kernels may be compiled on several threads at once.
     ///
     /// # Errors
-    /// [`Error::Shader`] with the compiler's message; [`Error::DeviceLost`], [`Error::OutOfMemory`].
+    /// [`Error::Shader`](crate::Error::Shader) with the compiler's message; [`Error::DeviceLost`](crate::Error::DeviceLost), [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn kernel(&self, key: &KernelKey) -> Result<Arc<Kernel>> {
         let slot = Arc::clone(lock(&self.kernels).entry(key.clone()).or_default());
         let mut slot = lock(&slot);
