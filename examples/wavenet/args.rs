@@ -109,7 +109,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 500, help_heading = "Results")]
     pub checkpoint_every: u64,
     /// Length of the sample generated at the end
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, help_heading = "Results")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, help_heading = "Results")]
     pub sample_seconds: f64,
 }
 

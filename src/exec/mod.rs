@@ -1,8 +1,10 @@
 //! The two executors of a [`Program`]. They know what an operator is and what a device is, never a particular operator.
 
 mod cpu;
+mod dispatches;
 mod gpu;
 mod ring;
+mod states;
 
 use std::sync::{Arc, PoisonError};
 
@@ -12,8 +14,9 @@ use crate::graph::{Extent, Program, Shape, State, StepArgs, TensorId};
 
 pub(crate) use cpu::CpuStates;
 pub use cpu::{CpuExecutor, Element};
-pub(crate) use gpu::GpuStates;
-pub use gpu::{GpuExecutor, dispatches};
+pub use dispatches::dispatches;
+pub use gpu::GpuExecutor;
+pub(crate) use states::GpuStates;
 
 /// The metrics of one step, in the order in which the program names them.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::program::Step;
-use crate::graph::{Graph, Kind, Node, Program, Role, State, TensorId, pad4};
+use crate::graph::{Graph, Kind, Node, Role, State, TensorId, pad4};
 
 /// What an allocation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +59,29 @@ struct Planner<'g> {
     kept: Vec<TensorId>,
 }
 
-pub(crate) fn plan(graph: Graph, outputs: &[TensorId], metrics: &[TensorId]) -> Program {
-    let kept: Vec<TensorId> = outputs.iter().chain(metrics).copied().collect();
-    let steps = live(&graph, &kept).into_iter().map(|node| Step { node, elided: false }).collect();
-    let mut planner = Planner { graph: &graph, steps, parents: HashMap::new(), kept };
+/// One operator of a program.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub node: Node,
+    /// A concatenation or slice that costs nothing, because its parts lie inside the whole.
+    pub elided: bool,
+}
+
+/// What runs, and where everything lies.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub steps: Vec<Step>,
+    pub allocations: Vec<Allocation>,
+    /// By tensor; nothing for those that no step uses.
+    pub placements: Vec<Option<Placement>>,
+    /// By tensor: whether anybody reads it.
+    pub needed: Vec<bool>,
+}
+
+/// Plans a graph of which the tensors `kept` are to be read after a step.
+pub(super) fn plan(graph: &Graph, kept: Vec<TensorId>) -> Plan {
+    let steps = live(graph, &kept).into_iter().map(|node| Step { node, elided: false }).collect();
+    let mut planner = Planner { graph, steps, parents: HashMap::new(), kept };
     planner.alias();
     let (allocations, placements) = planner.allocate();
     let mut needed = vec![false; graph.tensors.len()];
@@ -73,18 +91,7 @@ pub(crate) fn plan(graph: Graph, outputs: &[TensorId], metrics: &[TensorId]) -> 
     for (tensor, information) in graph.tensors.iter().enumerate() {
         needed[tensor] |= !matches!(information.role, Role::Value);
     }
-    let steps = planner.steps;
-    Program {
-        graph: graph.id,
-        extent: graph.extent,
-        tensors: graph.tensors,
-        steps,
-        params: graph.params,
-        metrics: metrics.to_vec(),
-        allocations,
-        placements,
-        needed,
-    }
+    Plan { steps: planner.steps, allocations, placements, needed }
 }
 
 /// The nodes that something kept or persistent depends on.

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::graph::plan::{self, Allocation, Placement, Purpose};
-use crate::graph::{Extent, Graph, Kind, Node, ParamLayout, Role, Shape, State, Tensor, TensorId, input_shape};
+use crate::graph::plan::{self, Allocation, Placement, Plan, Purpose, Step};
+use crate::graph::{Extent, Graph, Kind, ParamLayout, Role, Shape, State, Tensor, TensorId, input_shape};
 
 /// A list of operators over planned memory.
 #[derive(Debug, Clone)]
@@ -21,14 +21,6 @@ pub struct Program {
     pub(crate) needed: Vec<bool>,
 }
 
-/// One operator of a program.
-#[derive(Debug, Clone)]
-pub(crate) struct Step {
-    pub node: Node,
-    /// A concatenation or slice that costs nothing, because its parts lie inside the whole.
-    pub elided: bool,
-}
-
 impl Graph {
     /// Freezes the graph. Operators that no output, metric, gradient or state depends on are left out.
     ///
@@ -42,7 +34,19 @@ impl Graph {
         if let Some(&metric) = metrics.iter().find(|&&m| self.shape(m) != Shape::scalar()) {
             return Err(Error::Graph(format!("a metric must be a scalar, got {}", self.shape(metric))));
         }
-        Ok(plan::plan(self, outputs, metrics))
+        let kept = outputs.iter().chain(metrics).copied().collect();
+        let Plan { steps, allocations, placements, needed } = plan::plan(&self, kept);
+        Ok(Program {
+            graph: self.id,
+            extent: self.extent,
+            tensors: self.tensors,
+            steps,
+            params: self.params,
+            metrics: metrics.to_vec(),
+            allocations,
+            placements,
+            needed,
+        })
     }
 }
 
