@@ -79,7 +79,7 @@ pub struct TrainArgs {
     /// Stop after so many minutes of training
     #[arg(long, value_name = "M", help_heading = "Training")]
     pub minutes: Option<f64>,
-    /// Learning rate of Adam
+    /// Learning rate of Adam; it falls to a fiftieth over --steps (half a cosine), and stays where --minutes is the limit
     #[arg(long, value_name = "X", default_value_t = 2e-3, help_heading = "Training")]
     pub lr: f32,
     /// Scale gradients down to this norm; 0 leaves them as they are

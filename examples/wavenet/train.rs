@@ -10,7 +10,7 @@ use receptive::Device;
 use receptive::data::Corpus;
 use receptive::generate::Sampling;
 use receptive::nn::{WaveNet, WaveNetConfig};
-use receptive::optim::OptimizerConfig;
+use receptive::optim::{Decay, OptimizerConfig, Schedule};
 use receptive::train::{Event, Limit, Outcome, Reason, Trainer, TrainerOptions, WaveNetTask, WaveNetTaskOptions};
 
 use crate::args::TrainArgs;
@@ -40,8 +40,12 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: Some(args.valid_chunks) };
     let task = WaveNetTask::new(model.clone(), train, valid, options)?;
     let checkpoint = args.checkpoint();
+    let limit = limit(args)?;
+    // Over a known number of steps the rate falls to a fiftieth, which settles the weights; a time says no number.
+    let decay = limit.steps.filter(|_| limit.time.is_none()).map(|total| Decay::Cosine { total, floor: 0.02 });
     let options = TrainerOptions {
         learning_rate: args.lr,
+        schedule: Schedule { decay: decay.unwrap_or_default(), ..Schedule::default() },
         seed: args.seed,
         valid_every: args.valid_every,
         checkpoint_every: args.checkpoint_every,
@@ -56,7 +60,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     let resumed_at = args.resume.then_some(trainer.step());
     let mut metrics = MetricsFile::open(&args.out.join("metrics.jsonl"), resumed_at)?;
     let stop = stop_on_interrupt()?;
-    let outcome = run(&mut trainer, limit(args)?, &stop, &mut metrics)?;
+    let outcome = run(&mut trainer, limit, &stop, &mut metrics)?;
 
     let extra = BTreeMap::from([
         ("sample_rate".to_owned(), corpus.rate.to_string()),

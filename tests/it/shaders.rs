@@ -27,7 +27,9 @@ fn kernels() -> HashSet<KernelKey> {
     }
     for config in configurations() {
         let model = WaveNet::new(config).unwrap();
-        keys.extend(receptive::generate::kernel(&model, 1, &floor).unwrap());
+        for capabilities in generators() {
+            keys.extend(receptive::generate::kernel(&model, 1, &capabilities).unwrap());
+        }
         for optimizer in optimizers() {
             let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
             let step = model.training(extent, &optimizer).unwrap();
@@ -35,6 +37,15 @@ fn kernels() -> HashSet<KernelKey> {
         }
     }
     keys
+}
+
+/// Devices for which the generator chooses another number of threads.
+fn generators() -> [Capabilities; 3] {
+    let mut many_threads = Capabilities::floor();
+    many_threads.max_invocations = 1024;
+    let mut software = Capabilities::floor();
+    software.software = true;
+    [Capabilities::floor(), many_threads, software]
 }
 
 fn configurations() -> Vec<WaveNetConfig> {
