@@ -14,6 +14,7 @@ mod golden_pytorch;
 mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
+mod in_an_application;
 mod losses;
 #[allow(dead_code, reason = "its own unit tests run here: cargo builds examples, but does not test them")]
 #[path = "../../examples/wavenet/metrics.rs"]
