@@ -12,6 +12,7 @@
 #import grid
 #import activation
 #import channels
+#import storage
 
 struct Params {
     workgroups: u32,
@@ -42,17 +43,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> src: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> dst: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> src: array<act4>;
+@group(0) @binding(2) var<storage, read> weight: array<act4>;
+@group(0) @binding(3) var<storage, read_write> dst: array<act4>;
 #ifdef BIAS
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> bias: array<act4>;
 #endif
 #ifdef ADD
-@group(0) @binding(5) var<storage, read> addend: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> addend: array<act4>;
 #endif
 #ifdef GATE_GRADIENT
-@group(0) @binding(6) var<storage, read> pre: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> pre: array<act4>;
 #endif
 
 override TILE_M: u32 = 64u;
@@ -80,7 +81,7 @@ fn source(m: u32, k4: u32, src4: u32) -> vec4<f32> {
     if (row >= p.src_time) {
         return vec4<f32>();
     }
-    return src[p.src_offset4 + (sequence * p.src_time + row) * p.src_stride4 + k4 % src4];
+    return load4(src[p.src_offset4 + (sequence * p.src_time + row) * p.src_stride4 + k4 % src4]);
 }
 
 fn store(m: u32, n4: u32, sum: vec4<f32>) {
@@ -89,23 +90,23 @@ fn store(m: u32, n4: u32, sum: vec4<f32>) {
     }
     var value = sum;
 #ifdef BIAS
-    value += bias[p.bias_offset4 + n4];
+    value += load4(bias[p.bias_offset4 + n4]);
 #endif
 #ifdef ADD
-    value += addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4];
+    value += load4(addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4]);
 #endif
     let to = p.dst_offset4 + m * p.dst_stride4 + n4;
 #ifdef GATE_GRADIENT
     // value is the gradient of z = tanh(a) * sigmoid(b); a and b lie n channels apart, as do their gradients.
     let at = p.pre_offset4 + m * p.pre_stride4 + n4;
     let half4 = p.n / 4u;
-    let a = safe_tanh4(pre[at]);
-    let b = sigmoid4(pre[at + half4]);
-    dst[to] = value * b * (vec4<f32>(1.0) - a * a);
-    dst[to + half4] = value * a * b * (vec4<f32>(1.0) - b);
+    let a = safe_tanh4(load4(pre[at]));
+    let b = sigmoid4(load4(pre[at + half4]));
+    dst[to] = pack4(value * b * (vec4<f32>(1.0) - a * a));
+    dst[to + half4] = pack4(value * a * b * (vec4<f32>(1.0) - b));
 #else
     // The padding stays zero, whatever the activation makes of it.
-    dst[to] = mask4(activate4(value, ACTIVATION, p.slope), n4 * 4u, p.n);
+    dst[to] = pack4(mask4(activate4(value, ACTIVATION, p.slope), n4 * 4u, p.n));
 #endif
 }
 
@@ -141,7 +142,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
             let tap = k / src4;
             var value = vec4<f32>();
             if (n < p.n && tap < p.taps) {
-                value = weight[p.weight_offset4 + (tap * p.n + n) * p.weight_stride4 + k % src4];
+                value = load4(weight[p.weight_offset4 + (tap * p.n + n) * p.weight_stride4 + k % src4]);
             }
             b_tile[i] = value;
 #else
@@ -151,7 +152,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
             let channel = k % src4 * 4u + i / columns % 4u;
             var value = vec4<f32>();
             if (n4 * 4u < p.n && tap < p.taps && channel < p.src_channels) {
-                value = weight[p.weight_offset4 + (tap * p.src_channels + channel) * p.weight_stride4 + n4];
+                value = load4(weight[p.weight_offset4 + (tap * p.src_channels + channel) * p.weight_stride4 + n4]);
             }
             b_tile[i] = value;
 #endif

@@ -35,6 +35,7 @@ const SHARED: &[(&str, &str)] = table! { "shared/":
     "grid"
     "philox"
     "step"
+    "storage"
     "workgroup_sum"
 };
 

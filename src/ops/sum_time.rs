@@ -107,6 +107,7 @@ impl Op for SumTime {
                 y_stride4: to.2,
             };
             Dispatch::new("sum_time", "main")
+                .define("SLABS", matches!(from.0, Binding::Scratch { .. }))
                 .constant("COLUMNS", columns as u32)
                 .read(from.0)
                 .write(to.0)

@@ -36,7 +36,21 @@ fn kernels() -> HashSet<KernelKey> {
             keys.extend(dispatches(&step.program, &floor).unwrap().into_iter().map(|d| d.kernel));
         }
     }
+    let halves: Vec<KernelKey> = keys.iter().flat_map(in_half).collect();
+    keys.extend(halves);
     keys
+}
+
+/// The same kernel with activations and weights in half precision, in both ways of storing them; nothing if it reads and
+/// writes neither.
+fn in_half(key: &KernelKey) -> Vec<KernelKey> {
+    let with = |define| {
+        let mut key = key.clone();
+        key.defines.push(define);
+        key
+    };
+    let packed = with("HALF_PACKED");
+    if packed.wgsl().unwrap() == key.wgsl().unwrap() { vec![] } else { vec![with("HALF"), packed] }
 }
 
 /// Devices for which the generator chooses another number of threads.
@@ -75,8 +89,10 @@ fn naga_accepts_every_variant() {
         let source = key.wgsl().unwrap();
         let module =
             naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
-        // No optional capability: the floor of WebGPU.
-        let information = Validator::new(ValidationFlags::all(), Caps::empty())
+        // No optional capability beside the one asked for: the floor of WebGPU, which has the packing of f16.
+        let half = key.defines.contains(&"HALF");
+        let capabilities = if half { Caps::SHADER_FLOAT16 } else { Caps::SHADER_FLOAT16_IN_FLOAT32 };
+        let information = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
         let constants = key.constants.iter().map(|&(name, value)| (name.to_owned(), f64::from(value))).collect();
