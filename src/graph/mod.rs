@@ -4,6 +4,7 @@
 //! optimizer its updates. [`Graph::finish`] freezes it into a [`Program`], which both executors run.
 
 mod builder;
+mod cost;
 mod gemm;
 mod gradient;
 mod op;
@@ -15,6 +16,7 @@ mod shape;
 
 pub(crate) use builder::input_shape;
 pub use builder::{Graph, Node, Role, State, Tensor, TensorId};
+pub use cost::Cost;
 pub use gemm::{Matrix, gemm};
 pub use gradient::Gradient;
 pub use op::{Binding, CpuRun, Dispatch, GpuPlan, Op, Operand, StepArgs, View, ViewMut};

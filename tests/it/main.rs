@@ -5,6 +5,7 @@ mod bad_checkpoints;
 mod bad_input;
 mod chord;
 mod concat;
+mod cost;
 mod device;
 mod floor;
 mod generation;

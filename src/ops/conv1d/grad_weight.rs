@@ -7,7 +7,7 @@ use super::geometry::Geometry;
 use crate::device::{Choice, Variant, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Kind, Op, Real, Shape, cpu_reference, expect_kinds, pad4, shape_error,
+    Binding, Cost, CpuRun, Dispatch, GpuPlan, Kind, Op, Real, Shape, cpu_reference, expect_kinds, pad4, shape_error,
 };
 
 /// `dW[k] = Σ_t x[t · stride + k · dilation − pad_left]ᵀ · dy[t]`, `db = Σ_t dy[t]`.
@@ -109,6 +109,10 @@ impl Op for Conv1dGradWeight {
             );
         }
         Ok(dispatches)
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs)).with_product(inputs[1].rows(), self.weight)
     }
 }
 

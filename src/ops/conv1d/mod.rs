@@ -15,7 +15,7 @@ pub(crate) use grad_weight::Conv1dGradWeight;
 
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
+    Cost, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
     shape_error,
 };
 use crate::ops::{Activation, ActivationGrad, Case, CaseInput};
@@ -155,6 +155,10 @@ impl Op for Conv1d {
             activation: self.activation,
         };
         Ok(vec![product.dispatch(plan.capabilities)?])
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs)).with_product(outputs[0].rows(), inputs[1])
     }
 }
 
