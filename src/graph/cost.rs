@@ -70,9 +70,9 @@ impl Program {
 
     /// What each operator that runs costs, given the shapes of all tensors.
     pub(crate) fn costs<'a>(&'a self, shapes: &'a [Shape]) -> impl Iterator<Item = Cost> + 'a {
-        self.steps.iter().filter(|step| !step.elided).map(|step| {
+        self.running().map(|node| {
             let of = |tensors: &[TensorId]| -> Vec<Shape> { tensors.iter().map(|t| shapes[t.index()]).collect() };
-            step.node.op.cost(&of(&step.node.inputs), &of(&step.node.outputs))
+            node.op.cost(&of(&node.inputs), &of(&node.outputs))
         })
     }
 }

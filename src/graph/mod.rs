@@ -23,7 +23,7 @@ pub use op::{Binding, CpuRun, Dispatch, GpuPlan, Op, Operand, StepArgs, View, Vi
 pub(crate) use op::{cpu_reference, expect_kinds, expect_same, shape_error};
 pub use params::{Init, PARAM_ALIGN, Param, ParamLayout};
 pub use plan::Aliasing;
-pub(crate) use plan::{Placement, Purpose};
+pub(crate) use plan::{Allocation, Placement, Purpose};
 pub use program::Program;
 pub use real::Real;
 pub(crate) use real::{ROW_TILE, for_row_tiles, vector_kernel};

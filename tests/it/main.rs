@@ -26,5 +26,6 @@ mod shaders;
 #[path = "../../examples/shared/mod.rs"]
 mod shared;
 mod support;
+mod timing;
 mod tiny_wavenet;
 mod training;
