@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::dispatches::{check_bindings, dispatches_at, grid, is_slice_of_flat};
 use super::ring::Ring;
 use super::states::{GpuStates, STORAGE};
-use crate::device::{Gpu, Kernel, KernelKey, PARAMETER_BYTES};
+use crate::device::{Capabilities, Gpu, Kernel, KernelKey, PARAMETER_BYTES};
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
 use crate::graph::{
@@ -38,6 +38,8 @@ struct Pending {
 #[derive(Debug)]
 pub struct GpuExecutor {
     gpu: Arc<Gpu>,
+    /// What the kernels were chosen for.
+    capabilities: Capabilities,
     program: Arc<Program>,
     buffers: Vec<wgpu::Buffer>,
     shapes: Vec<Shape>,
@@ -56,9 +58,14 @@ const PARAMETER_WORDS: usize = PARAMETER_BYTES as usize / 4;
 const STEP_BYTES: u64 = StepArgs::WORDS as u64 * 4;
 
 impl GpuExecutor {
-    pub(crate) fn new(gpu: &Arc<Gpu>, program: &Arc<Program>, states: &GpuStates) -> Result<Self> {
+    pub(crate) fn new(
+        gpu: &Arc<Gpu>,
+        capabilities: &Capabilities,
+        program: &Arc<Program>,
+        states: &GpuStates,
+    ) -> Result<Self> {
         let shapes = program.shapes(program.extent())?;
-        check_bindings(program, gpu.capabilities())?;
+        check_bindings(program, capabilities)?;
         let mut buffers = Vec::with_capacity(program.allocations.len());
         for allocation in &program.allocations {
             let bytes = allocation.elements as u64 * 4;
@@ -67,7 +74,7 @@ impl GpuExecutor {
                 _ => gpu.buffer(&allocation.label, bytes, STORAGE)?,
             });
         }
-        let dispatches = dispatches_at(program, gpu.capabilities(), &shapes)?;
+        let dispatches = dispatches_at(program, capabilities, &shapes)?;
         let scratch = scratch_buffers(gpu, &dispatches)?;
         let tables = table_buffers(gpu, &dispatches)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -100,6 +107,7 @@ impl GpuExecutor {
         keys.into_par_iter().try_for_each(|key| gpu.kernel(key).map(drop))?;
         let mut executor = Self {
             gpu: Arc::clone(gpu),
+            capabilities: capabilities.clone(),
             program: Arc::clone(program),
             buffers,
             shapes,
@@ -146,7 +154,7 @@ impl GpuExecutor {
                 Binding::Tensor(tensor) => self.range(tensor, tensor)?,
                 Binding::Span(first, last) => self.range(first, last)?,
             };
-            let limit = self.gpu.capabilities().max_binding_bytes;
+            let limit = self.capabilities.max_binding_bytes;
             if bytes > limit {
                 let what = format!("a storage binding of {}", kernel.label);
                 let hint = "use a smaller batch, shorter sequences (chunks) or fewer channels".into();
@@ -164,7 +172,7 @@ impl GpuExecutor {
         let descriptor =
             wgpu::BindGroupDescriptor { label: Some(&kernel.label), layout: &kernel.layout, entries: &entries };
         let group = self.gpu.scoped(&kernel.label, || self.gpu.device().create_bind_group(&descriptor))?;
-        Ok(Planned { group, grid: grid(dispatch.workgroups, self.gpu.capabilities())?, kernel })
+        Ok(Planned { group, grid: grid(dispatch.workgroups, &self.capabilities)?, kernel })
     }
 
     /// The bytes that a binding of the tensors from `first` to `last` covers.
@@ -214,7 +222,7 @@ impl GpuExecutor {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         let shapes = self.program.shapes(extent)?;
-        let dispatches = dispatches_at(&self.program, self.gpu.capabilities(), &shapes)?;
+        let dispatches = dispatches_at(&self.program, &self.capabilities, &shapes)?;
         for (planned, dispatch) in self.planned.iter().zip(&dispatches) {
             if planned.kernel.label != dispatch.kernel.to_string() {
                 return Err(Error::Graph(format!(
@@ -224,7 +232,7 @@ impl GpuExecutor {
             }
         }
         for (index, dispatch) in dispatches.iter().enumerate() {
-            self.planned[index].grid = grid(dispatch.workgroups, self.gpu.capabilities())?;
+            self.planned[index].grid = grid(dispatch.workgroups, &self.capabilities)?;
         }
         self.shapes = shapes;
         self.set_params(&dispatches);
