@@ -86,6 +86,8 @@ pub struct Capabilities {
     pub max_workgroups: u32,
     /// The adapter runs on the CPU.
     pub software: bool,
+    /// Variants to take whether they are worth it or not, (family, variant): see [`Capabilities::forcing`].
+    pub forced: Vec<(String, String)>,
 }
 
 impl Capabilities {
@@ -128,8 +130,24 @@ impl Capabilities {
             max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             software,
+            forced: vec![],
         }
         .with_tier()
+    }
+
+    /// The same, but of a family of kernels (`conv1d`) only the named variant is chosen, wherever that can do the work,
+    /// and planning fails where it can't. For measuring and testing variants one by one:
+    /// [`Executor::with_capabilities`](crate::exec::Executor::with_capabilities).
+    #[must_use]
+    pub fn forcing(mut self, family: &str, variant: &str) -> Capabilities {
+        self.forced.retain(|(other, _)| other != family);
+        self.forced.push((family.to_owned(), variant.to_owned()));
+        self
+    }
+
+    /// The variant of a family that is forced.
+    pub(super) fn forced_variant(&self, family: &str) -> Option<&str> {
+        self.forced.iter().find(|(other, _)| other == family).map(|(_, variant)| variant.as_str())
     }
 
     fn with_tier(mut self) -> Capabilities {

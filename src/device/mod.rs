@@ -28,7 +28,8 @@ pub use capabilities::{Capabilities, TIER_VARIABLE, Tier};
 pub use gpu::{Gpu, TIMEOUT_VARIABLE};
 pub use kernel::{Access, Kernel, KernelKey, PARAMETER_BYTES, shader_names};
 pub use summary::AdapterSummary;
-pub use variant::{Choice, Variant, choose};
+pub(crate) use variant::names;
+pub use variant::{Choice, Family, Variant, always, choose};
 
 use crate::{Error, Result};
 use adapters::Wanted;

@@ -11,7 +11,7 @@ use super::ring::Ring;
 use super::states::{GpuStates, STORAGE};
 use super::stopwatch::Stopwatch;
 use super::timing::{Log, Timing, Timings};
-use crate::device::{Gpu, Kernel, KernelKey, PARAMETER_BYTES};
+use crate::device::{Capabilities, Gpu, Kernel, KernelKey, PARAMETER_BYTES};
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
 use crate::graph::{Binding, Dispatch, Extent, Kind, Placement, Program, Purpose, Role, Shape, StepArgs, TensorId};
@@ -42,6 +42,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub struct GpuExecutor {
     pub(super) gpu: Arc<Gpu>,
+    /// What the kernels were chosen for.
+    capabilities: Capabilities,
     pub(super) program: Arc<Program>,
     pub(super) buffers: Vec<wgpu::Buffer>,
     shapes: Vec<Shape>,
@@ -62,9 +64,14 @@ const PARAMETER_WORDS: usize = PARAMETER_BYTES as usize / 4;
 pub(super) const STEP_BYTES: u64 = StepArgs::WORDS as u64 * 4;
 
 impl GpuExecutor {
-    pub(crate) fn new(gpu: &Arc<Gpu>, program: &Arc<Program>, states: &GpuStates) -> Result<Self> {
+    pub(crate) fn new(
+        gpu: &Arc<Gpu>,
+        capabilities: &Capabilities,
+        program: &Arc<Program>,
+        states: &GpuStates,
+    ) -> Result<Self> {
         let shapes = program.shapes(program.extent())?;
-        check_bindings(program, gpu.capabilities())?;
+        check_bindings(program, capabilities)?;
         let mut buffers = Vec::with_capacity(program.allocations.len());
         for allocation in &program.allocations {
             let bytes = allocation.elements as u64 * 4;
@@ -73,7 +80,7 @@ impl GpuExecutor {
                 _ => gpu.buffer(&allocation.label, bytes, STORAGE)?,
             });
         }
-        let by_operator = dispatches_at(program, gpu.capabilities(), &shapes)?;
+        let by_operator = dispatches_at(program, capabilities, &shapes)?;
         let ops: Vec<usize> = by_operator.iter().enumerate().flat_map(|(op, all)| vec![op; all.len()]).collect();
         let dispatches: Vec<Dispatch> = by_operator.into_iter().flatten().collect();
         let scratch = scratch_buffers(gpu, &dispatches)?;
@@ -109,6 +116,7 @@ impl GpuExecutor {
         let bound_bytes = scratch.iter().chain(tables.values()).map(wgpu::Buffer::size).sum();
         let mut executor = Self {
             gpu: Arc::clone(gpu),
+            capabilities: capabilities.clone(),
             program: Arc::clone(program),
             buffers,
             shapes,
@@ -123,7 +131,7 @@ impl GpuExecutor {
         };
         for (index, (dispatch, &op)) in dispatches.iter().zip(&ops).enumerate() {
             let (kernel, group) = executor.bind(index, dispatch, &scratch, &tables)?;
-            let grid = grid(dispatch.workgroups, gpu.capabilities())?;
+            let grid = grid(dispatch.workgroups, capabilities)?;
             let variant = dispatch.variant.as_ref().map_or("", |choice| choice.name);
             executor.planned.push(Planned { kernel, group, grid, op, variant });
         }
@@ -158,7 +166,7 @@ impl GpuExecutor {
                 Binding::Tensor(tensor) => self.range(tensor, tensor)?,
                 Binding::Span(first, last) => self.range(first, last)?,
             };
-            let limit = self.gpu.capabilities().max_binding_bytes;
+            let limit = self.capabilities.max_binding_bytes;
             if bytes > limit {
                 let what = format!("a storage binding of {}", kernel.label);
                 let hint = "use a smaller batch, shorter sequences (chunks) or fewer channels".into();
@@ -226,7 +234,7 @@ impl GpuExecutor {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         let shapes = self.program.shapes(extent)?;
-        let by_operator = dispatches_at(&self.program, self.gpu.capabilities(), &shapes)?;
+        let by_operator = dispatches_at(&self.program, &self.capabilities, &shapes)?;
         let dispatches: Vec<Dispatch> = by_operator.into_iter().flatten().collect();
         for (planned, dispatch) in self.planned.iter().zip(&dispatches) {
             if planned.kernel.label != dispatch.kernel.to_string() {
@@ -237,7 +245,7 @@ impl GpuExecutor {
             }
         }
         for (index, dispatch) in dispatches.iter().enumerate() {
-            self.planned[index].grid = grid(dispatch.workgroups, self.gpu.capabilities())?;
+            self.planned[index].grid = grid(dispatch.workgroups, &self.capabilities)?;
         }
         self.shapes = shapes;
         self.ring.log.resize(&self.program, &self.shapes);

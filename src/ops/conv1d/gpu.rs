@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::geometry::RowMap;
-use crate::device::{Capabilities, Choice, Variant, choose};
+use crate::device::{Capabilities, Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{Dispatch, Operand, Shape};
 use crate::ops::Activation;
@@ -28,7 +28,7 @@ fn tiles(problem: &Problem, tile: Tile) -> usize {
     problem.rows.div_ceil(tile.m as usize) * problem.columns.div_ceil(tile.n as usize)
 }
 
-fn admit(problem: &Problem, tile: Tile) -> Result<Tile, String> {
+fn suits(problem: &Problem, tile: Tile) -> Result<(), String> {
     let covered = problem.columns.next_multiple_of(tile.n as usize);
     // A tile half empty does twice the work.
     if covered > tile.n as usize && covered * 2 > problem.columns * 3
@@ -37,7 +37,7 @@ fn admit(problem: &Problem, tile: Tile) -> Result<Tile, String> {
         return Err(format!("{} columns leave much of {covered} empty", problem.columns));
     }
     let count = tiles(problem, tile);
-    if count < BUSY { Err(format!("{count} workgroups are fewer than {BUSY}")) } else { Ok(tile) }
+    if count < BUSY { Err(format!("{count} workgroups are fewer than {BUSY}")) } else { Ok(()) }
 }
 
 const LARGE: Tile = Tile { m: 64, n: 64 };
@@ -46,18 +46,15 @@ const SMALL: Tile = Tile { m: 32, n: 32 };
 
 /// Tiles in order of preference.
 pub(crate) const TILES: &[Variant<Problem, Tile>] = &[
-    Variant { name: "tile 64x64", admits: |problem, _| admit(problem, LARGE) },
+    Variant { name: "tile 64x64", admits: |_, _| Ok(LARGE), suits: |problem, _| suits(problem, LARGE) },
     Variant {
         name: "tile 64x16",
-        admits: |problem, _| {
-            if problem.columns <= 16 {
-                Ok(NARROW)
-            } else {
-                Err(format!("{} columns are more than 16", problem.columns))
-            }
+        admits: |_, _| Ok(NARROW),
+        suits: |problem, _| {
+            if problem.columns <= 16 { Ok(()) } else { Err(format!("{} columns are more than 16", problem.columns)) }
         },
     },
-    Variant { name: "tile 32x32", admits: |_, _| Ok(SMALL) },
+    Variant { name: "tile 32x32", admits: |_, _| Ok(SMALL), suits: always },
 ];
 
 #[repr(C)]

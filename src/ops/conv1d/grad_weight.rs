@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::cpu::weight_gradient;
 use super::geometry::Geometry;
-use crate::device::{Choice, Variant, choose};
+use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
     Binding, Cost, CpuRun, Dispatch, GpuPlan, Kind, Op, Real, Shape, cpu_reference, expect_kinds, pad4, shape_error,
@@ -125,7 +125,7 @@ impl Conv1dGradWeight {
     }
 }
 
-struct Problem {
+pub(crate) struct Problem {
     k: usize,
     n: usize,
     rows: usize,
@@ -133,7 +133,7 @@ struct Problem {
 
 /// How the sum is split: tiles of the result, slabs of rows.
 #[derive(Debug, Clone, Copy)]
-struct Split {
+pub(crate) struct Split {
     tile: usize,
     slabs: usize,
 }
@@ -151,15 +151,16 @@ fn split(problem: &Problem, tile: usize) -> Split {
     Split { tile, slabs: WORKGROUPS.div_ceil(tiles).clamp(1, most) }
 }
 
-const SPLITS: &[Variant<Problem, Split>] = &[
+pub(crate) const SPLITS: &[Variant<Problem, Split>] = &[
     Variant {
         name: "tile 64x64",
-        admits: |problem, _| {
+        admits: |problem, _| Ok(split(problem, 64)),
+        suits: |problem, _| {
             let smaller = problem.k.min(problem.n);
-            if smaller > 32 { Ok(split(problem, 64)) } else { Err(format!("a side of {smaller} fits in 32")) }
+            if smaller > 32 { Ok(()) } else { Err(format!("a side of {smaller} fits in 32")) }
         },
     },
-    Variant { name: "tile 32x32", admits: |problem, _| Ok(split(problem, 32)) },
+    Variant { name: "tile 32x32", admits: |problem, _| Ok(split(problem, 32)), suits: always },
 ];
 
 #[repr(C)]

@@ -5,7 +5,7 @@ mod grad;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Choice, Variant, choose};
+use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
     Binding, Cost, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
@@ -335,7 +335,7 @@ impl WaveNetLayer {
 }
 
 /// What decides whether the fused kernel can be had.
-struct Problem {
+pub(crate) struct Problem {
     gate: usize,
     /// Whether all weights lie in the flat vector, in the order of the inputs.
     contiguous: bool,
@@ -355,18 +355,18 @@ impl Problem {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Tile {
+pub(crate) struct Tile {
     m: u32,
     slab4: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Variation {
+pub(crate) enum Variation {
     Fused(Tile),
     Parts,
 }
 
-const VARIANTS: &[Variant<Problem, Variation>] = &[
+pub(crate) const VARIANTS: &[Variant<Problem, Variation>] = &[
     Variant {
         name: "fused",
         admits: |problem, capabilities| {
@@ -390,8 +390,9 @@ const VARIANTS: &[Variant<Problem, Variation>] = &[
                 .map(Variation::Fused)
                 .ok_or_else(|| format!("{} gate channels don't fit in workgroup memory", problem.gate))
         },
+        suits: always,
     },
-    Variant { name: "parts", admits: |_, _| Ok(Variation::Parts) },
+    Variant { name: "parts", admits: |_, _| Ok(Variation::Parts), suits: always },
 ];
 
 #[repr(C)]
