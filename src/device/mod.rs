@@ -114,7 +114,7 @@ impl Device {
     /// memory or 256 invocations per workgroup.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Device> {
         let cap = Tier::cap_from_env()?;
-        Ok(Device::Gpu(Arc::new(Gpu::new(device, queue, false, cap, false)?)))
+        Ok(Device::Gpu(Arc::new(Gpu::new(device, queue, None, cap, false)?)))
     }
 
     /// Every adapter of the backends that are compiled in, best first.

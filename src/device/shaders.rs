@@ -12,7 +12,9 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "concat"
     "constant"
     "conv1d"
+    "conv1d_coop"
     "conv1d_grad_weight"
+    "conv1d_grad_weight_coop"
     "embedding"
     "embedding_grad"
     "gate"
@@ -32,6 +34,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
 const SHARED: &[(&str, &str)] = table! { "shared/":
     "activation"
     "channels"
+    "coop"
     "grid"
     "philox"
     "step"

@@ -111,9 +111,9 @@ mod tests {
         Variant {
             name: "coop16",
             admits: |problem, capabilities| match capabilities.cooperative_matrix {
-                true if problem.channels.is_multiple_of(16) => Ok(16),
-                true => Err(format!("{} channels are no multiple of 16", problem.channels)),
-                false => Err("no cooperative matrices".to_owned()),
+                Some(size) if problem.channels.is_multiple_of(size) => Ok(size),
+                Some(size) => Err(format!("{} channels are no multiple of {size}", problem.channels)),
+                None => Err("no cooperative matrices".to_owned()),
             },
             suits: always,
         },
@@ -151,7 +151,7 @@ mod tests {
         let choice = choose("conv1d", PREFERENCE, &Problem { channels: 64 }, &floor).unwrap();
         assert_eq!((choice.name, choice.value), ("tile64", 64));
         assert_eq!(choice.to_string(), "conv1d: tile64 (coop16: no cooperative matrices)");
-        let best = Capabilities { cooperative_matrix: true, ..floor };
+        let best = Capabilities { cooperative_matrix: Some(16), ..floor };
         let choice = choose("conv1d", PREFERENCE, &Problem { channels: 64 }, &best).unwrap();
         assert_eq!((choice.value, choice.to_string()), (16, "conv1d: coop16".to_owned()));
     }

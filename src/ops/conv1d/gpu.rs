@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::coop::CoopTile;
 use super::geometry::RowMap;
 use crate::device::{Capabilities, Choice, Variant, always, choose};
 use crate::error::Result;
@@ -16,6 +17,8 @@ const BUSY: usize = 128;
 pub(crate) struct Tile {
     pub m: u32,
     pub n: u32,
+    /// Where it is made of cooperative matrices.
+    pub coop: Option<CoopTile>,
 }
 
 /// The size of the matrix to be made.
@@ -40,9 +43,9 @@ fn suits(problem: &Problem, tile: Tile) -> Result<(), String> {
     if count < BUSY { Err(format!("{count} workgroups are fewer than {BUSY}")) } else { Ok(()) }
 }
 
-const LARGE: Tile = Tile { m: 64, n: 64 };
-const NARROW: Tile = Tile { m: 64, n: 16 };
-const SMALL: Tile = Tile { m: 32, n: 32 };
+pub(super) const LARGE: Tile = Tile { m: 64, n: 64, coop: None };
+const NARROW: Tile = Tile { m: 64, n: 16, coop: None };
+pub(super) const SMALL: Tile = Tile { m: 32, n: 32, coop: None };
 
 /// Tiles in order of preference.
 pub(crate) const TILES: &[Variant<Problem, Tile>] = &[
@@ -107,7 +110,11 @@ pub(crate) struct Product<'a> {
 impl Product<'_> {
     pub fn dispatch(&self, capabilities: &Capabilities) -> Result<Dispatch> {
         let planned = Problem { rows: self.target.planned.rows(), columns: self.columns };
-        let choice: Choice<Tile> = choose("conv1d", TILES, &planned, capabilities)?;
+        Ok(self.dispatch_as(choose("conv1d", TILES, &planned, capabilities)?))
+    }
+
+    /// The same with a variant already chosen.
+    pub(super) fn dispatch_as(&self, choice: Choice<Tile>) -> Dispatch {
         let tile = choice.value;
         let Shape { time, .. } = self.target.shape;
         let rows = self.target.shape.rows();
@@ -146,16 +153,20 @@ impl Product<'_> {
         };
         // Bindings have fixed places; one that a variant does not use is the weights once more.
         let or_weight = |operand: Option<&Operand>| operand.unwrap_or(self.weight).binding;
-        Ok(Dispatch::new("conv1d", "main")
+        let kernel = match tile.coop {
+            Some(coop) => coop.product(self.transposed).define("STRIDED", self.map.divide > 1),
+            None => Dispatch::new("conv1d", "main")
+                .constant("TILE_M", tile.m)
+                .constant("TILE_N", tile.n)
+                .constant("THREADS", tile.m / 4 * tile.n / 4)
+                .constant("A_SIZE", tile.m * 4)
+                .constant("B_SIZE", tile.n * 4),
+        };
+        kernel
             .define("BIAS", self.bias.is_some())
             .define("ADD", self.add.is_some())
             .define("TRANSPOSED", self.transposed)
             .define("GATE_GRADIENT", self.gate.is_some())
-            .constant("TILE_M", tile.m)
-            .constant("TILE_N", tile.n)
-            .constant("THREADS", tile.m / 4 * tile.n / 4)
-            .constant("A_SIZE", tile.m * 4)
-            .constant("B_SIZE", tile.n * 4)
             .constant("ACTIVATION", self.activation.code())
             .read(self.source.binding)
             .read(self.weight.binding)
@@ -165,6 +176,6 @@ impl Product<'_> {
             .read(or_weight(self.gate))
             .params(&params)
             .workgroups(workgroups)
-            .variant(choice))
+            .variant(choice)
     }
 }

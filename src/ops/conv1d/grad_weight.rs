@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::cpu::weight_gradient;
 use super::geometry::Geometry;
+use super::gpu::{LARGE, SMALL, Tile};
 use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
@@ -46,15 +47,27 @@ impl Op for Conv1dGradWeight {
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (x, dy) = (&plan.inputs[0], &plan.inputs[1]);
         let (taps, n) = (self.geometry.kernel, dy.shape.channels);
-        // Each tap padded to 4 rows, and 4 for the bias: kernels read 4 channels at once.
-        let partial_rows = taps * pad4(x.shape.channels) + 4;
-        let planned = Problem { k: partial_rows, n, rows: dy.planned.rows() };
-        let choice: Choice<Split> = choose("conv1d_grad_weight", SPLITS, &planned, plan.capabilities)?;
+        let planned = Problem { k: partial_rows(taps, x.shape.channels), n, rows: dy.planned.rows() };
+        Ok(self.dispatches(plan, choose("conv1d_grad_weight", SPLITS, &planned, plan.capabilities)?))
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs)).with_product(inputs[1].rows(), self.weight)
+    }
+}
+
+impl Conv1dGradWeight {
+    /// The dispatches of a variant already chosen.
+    pub(super) fn dispatches(&self, plan: &GpuPlan<'_>, choice: Choice<Split>) -> Vec<Dispatch> {
+        let (x, dy) = (&plan.inputs[0], &plan.inputs[1]);
+        let (taps, n) = (self.geometry.kernel, dy.shape.channels);
+        let partial_rows = partial_rows(taps, x.shape.channels);
         let Split { tile, slabs: planned_slabs } = choice.value;
-        let slab_rows = dy.planned.rows().div_ceil(planned_slabs).next_multiple_of(16);
+        // Both kernels take steps of at most 32 rows.
+        let slab_rows = dy.planned.rows().div_ceil(planned_slabs).next_multiple_of(32);
         let rows = dy.shape.rows();
         let slabs = rows.div_ceil(slab_rows);
-        let tiles = partial_rows.div_ceil(tile) * n.div_ceil(tile);
+        let tiles = partial_rows.div_ceil(tile.m as usize) * n.div_ceil(tile.n as usize);
         let scratch = Binding::Scratch { index: 0, elements: planned_slabs * partial_rows * pad4(n) };
         let (src_offset4, src_stride4) = x.place4();
         let (dy_offset4, dy_stride4) = dy.place4();
@@ -80,12 +93,16 @@ impl Op for Conv1dGradWeight {
             out_stride4: 0,
             partial_rows: partial_rows as u32,
         };
-        let mut dispatches = vec![
-            Dispatch::new("conv1d_grad_weight", "partial_main")
+        let partial = match tile.coop {
+            Some(coop) => coop.grad_weight(),
+            None => Dispatch::new("conv1d_grad_weight", "partial_main")
                 .define("PARTIAL", true)
-                .constant("TILE", tile as u32)
-                .constant("THREADS", (tile / 4 * (tile / 4)) as u32)
-                .constant("TILE_SIZE", (tile * 4) as u32)
+                .constant("TILE", tile.m)
+                .constant("THREADS", tile.m / 4 * (tile.n / 4))
+                .constant("TILE_SIZE", tile.m * 4),
+        };
+        let mut dispatches = vec![
+            partial
                 .read(x.binding)
                 .read(dy.binding)
                 .write(scratch)
@@ -108,15 +125,9 @@ impl Op for Conv1dGradWeight {
                     .workgroups(elements4.div_ceil(64)),
             );
         }
-        Ok(dispatches)
+        dispatches
     }
 
-    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
-        Cost::moving(inputs.iter().chain(outputs)).with_product(inputs[1].rows(), self.weight)
-    }
-}
-
-impl Conv1dGradWeight {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (weight, bias) = run.outputs.split_at_mut(1);
         let (map, taps) = (self.geometry.forward(), self.geometry.kernel);
@@ -125,17 +136,22 @@ impl Conv1dGradWeight {
     }
 }
 
+/// Rows of a partial sum: each tap padded to 4, and 4 for the bias, because kernels read 4 channels at once.
+fn partial_rows(taps: usize, channels: usize) -> usize {
+    taps * pad4(channels) + 4
+}
+
 pub(crate) struct Problem {
-    k: usize,
-    n: usize,
-    rows: usize,
+    pub k: usize,
+    pub n: usize,
+    pub rows: usize,
 }
 
 /// How the sum is split: tiles of the result, slabs of rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Split {
-    tile: usize,
-    slabs: usize,
+    pub tile: Tile,
+    pub slabs: usize,
 }
 
 /// Workgroups to aim for, so that the time is split no finer than it must be.
@@ -145,8 +161,8 @@ const MIN_SLAB: usize = 64;
 /// Elements of scratch memory, at most: 64 MB.
 const MAX_SCRATCH: usize = 1 << 24;
 
-fn split(problem: &Problem, tile: usize) -> Split {
-    let tiles = problem.k.div_ceil(tile) * problem.n.div_ceil(tile);
+pub(super) fn split(problem: &Problem, tile: Tile) -> Split {
+    let tiles = problem.k.div_ceil(tile.m as usize) * problem.n.div_ceil(tile.n as usize);
     let most = (problem.rows / MIN_SLAB).min(MAX_SCRATCH / (problem.k * pad4(problem.n))).max(1);
     Split { tile, slabs: WORKGROUPS.div_ceil(tiles).clamp(1, most) }
 }
@@ -154,13 +170,13 @@ fn split(problem: &Problem, tile: usize) -> Split {
 pub(crate) const SPLITS: &[Variant<Problem, Split>] = &[
     Variant {
         name: "tile 64x64",
-        admits: |problem, _| Ok(split(problem, 64)),
+        admits: |problem, _| Ok(split(problem, LARGE)),
         suits: |problem, _| {
             let smaller = problem.k.min(problem.n);
             if smaller > 32 { Ok(()) } else { Err(format!("a side of {smaller} fits in 32")) }
         },
     },
-    Variant { name: "tile 32x32", admits: |problem, _| Ok(split(problem, 32)), suits: always },
+    Variant { name: "tile 32x32", admits: |problem, _| Ok(split(problem, SMALL)), suits: always },
 ];
 
 #[repr(C)]

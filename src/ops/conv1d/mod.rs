@@ -1,5 +1,8 @@
 //! Dilated 1-D convolution, and dense layers as its case of one tap.
 
+mod coop;
+#[cfg(test)]
+mod coop_tests;
 mod cpu;
 mod geometry;
 mod gpu;
