@@ -11,7 +11,9 @@ pub(crate) use cpu::{Gathered, add_to};
 pub use geometry::Geometry;
 pub(crate) use gpu::Product;
 pub(crate) use grad_input::Conv1dGradInput;
+pub use grad_input::conv1d_grad_input;
 pub(crate) use grad_weight::Conv1dGradWeight;
+pub use grad_weight::conv1d_grad_weight;
 
 use crate::error::Result;
 use crate::graph::{
