@@ -79,7 +79,7 @@ struct Built {
     case: Case,
     work: Work,
     /// What a step has to move.
-    bytes: Option<u64>,
+    bytes: u64,
     /// How the CPU executor was checked, or what was wrong.
     cpu_check: Result<String>,
     /// What the CPU executor computes, where another device is compared with it.
@@ -112,10 +112,15 @@ fn build(case: &Case, with_reference: bool) -> Result<Option<Built>> {
     let (work, bytes) = if case.kind == generate::KIND {
         let generation = Generation::new(case)?;
         let bytes = generation.bytes;
-        (Work::Generation(generation), Some(bytes))
+        (Work::Generation(generation), bytes)
     } else {
         match models::build(case)? {
-            Some(model) => (Work::Program(model), None),
+            Some(model) => {
+                let cost = model.program.cost(model.program.extent())?;
+                let (flops, stated) = (cost.flops, case.size.flops);
+                ensure!(flops == stated, "a step has {flops} floating-point operations, the workload states {stated}");
+                (Work::Program(model), cost.bytes)
+            }
             None => return Ok(None),
         }
     };
@@ -201,7 +206,7 @@ impl Built {
             samples: Some(self.case.size.samples),
             sample_unit: Some(self.case.sample_unit.clone()),
             flops: Some(self.case.size.flops),
-            bytes: self.bytes,
+            bytes: Some(self.bytes),
             ..Row::default()
         }
     }

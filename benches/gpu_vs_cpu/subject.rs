@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use receptive::Device;
-use receptive::exec::{Executor, Metrics, Store};
+use receptive::exec::{Executor, Metrics, Store, Timing};
 use receptive::graph::{Shape, State, StepArgs, TensorId};
 use receptive::wgpu;
 
@@ -65,13 +65,20 @@ pub trait Subject {
         1
     }
 
-    /// Turns timestamps on or off; gives the device time of each step since they were turned on. Nothing where there
-    /// are none.
+    /// Turns timestamps on or off; whether there are any.
     ///
     /// # Errors
     /// What the library gives.
-    fn set_timestamps(&mut self, _on: bool) -> Result<Option<Vec<Duration>>> {
-        Ok(None)
+    fn set_timestamps(&mut self, _on: bool) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The device time of each step since the last call, while timestamps are on.
+    ///
+    /// # Errors
+    /// What the library gives.
+    fn device_times(&mut self) -> Result<Vec<Duration>> {
+        Ok(vec![])
     }
 
     /// Dispatches of a step, on a GPU.
@@ -240,6 +247,30 @@ impl Subject for ProgramSubject<'_> {
 
     fn synchronous(&self) -> bool {
         matches!(self.executors[0], Executor::Cpu(_))
+    }
+
+    fn set_timestamps(&mut self, on: bool) -> Result<bool> {
+        for executor in &mut self.executors {
+            match executor {
+                Executor::Gpu(gpu) if gpu.gpu().capabilities().timestamps => {
+                    gpu.set_timing(if on { Timing::Step } else { Timing::Off })?;
+                }
+                _ => return Ok(false),
+            }
+        }
+        Ok(on)
+    }
+
+    fn device_times(&mut self) -> Result<Vec<Duration>> {
+        let mut steps = vec![];
+        for executor in &mut self.executors {
+            steps.extend(executor.timings()?.steps);
+        }
+        Ok(steps)
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(self.executors[0].memory_bytes())
     }
 
     fn dispatches(&self) -> Option<usize> {

@@ -101,14 +101,17 @@ pub fn measure(subjects: &mut [Box<dyn Subject + '_>], effort: Effort) -> Result
     )?;
 
     let mut device = vec![vec![]; count];
-    let timed: Vec<bool> =
-        subjects.iter_mut().map(|subject| Ok(subject.set_timestamps(true)?.is_some())).collect::<Result<_>>()?;
+    let mut timed = vec![];
+    for subject in subjects.iter_mut() {
+        timed.push(subject.set_timestamps(true)?);
+    }
     if timed.contains(&true) {
         turns(
             &mut |index, number| {
-                run(subjects[index].as_mut(), steps[index], number)?;
-                let times = subjects[index].set_timestamps(true)?.unwrap_or_default();
-                device[index].extend(times.into_iter().map(milliseconds));
+                if timed[index] {
+                    run(subjects[index].as_mut(), steps[index], number)?;
+                    device[index].extend(subjects[index].device_times()?.into_iter().map(milliseconds));
+                }
                 Ok(())
             },
             effort.time / 2,

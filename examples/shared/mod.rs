@@ -1,4 +1,5 @@
-//! What the examples share: plots, measures of what a clip sounds like, and what they show in a terminal.
+//! What the examples share: plots, measures of what a clip sounds like, where the time goes, and what they show in a
+//! terminal.
 
 // Every example compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports)]
@@ -8,3 +9,4 @@ pub mod measure;
 pub mod plot;
 mod spectrogram;
 pub mod terminal;
+pub mod timing;

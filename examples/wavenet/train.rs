@@ -19,6 +19,7 @@ use crate::generate;
 use crate::info::describe;
 use crate::metrics::{Line, MetricsFile};
 use crate::shared::terminal::{self, Progress, grouped, say};
+use crate::shared::timing::timed;
 use crate::shared::{measure, plot};
 
 const DEFAULT_STEPS: u64 = 10_000;
@@ -60,7 +61,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     let resumed_at = args.resume.then_some(trainer.step());
     let mut metrics = MetricsFile::open(&args.out.join("metrics.jsonl"), resumed_at)?;
     let stop = stop_on_interrupt()?;
-    let outcome = run(&mut trainer, limit, &stop, &mut metrics)?;
+    let outcome = timed(&mut trainer, |trainer| run(trainer, limit, &stop, &mut metrics))?;
 
     let extra = BTreeMap::from([
         ("sample_rate".to_owned(), corpus.rate.to_string()),

@@ -27,6 +27,13 @@ pub struct Choice<V> {
     pub rejected: Vec<(&'static str, String)>,
 }
 
+impl<V> Choice<V> {
+    /// The choice alone, without the configuration.
+    pub fn without_value(self) -> Choice<()> {
+        Choice { family: self.family, name: self.name, value: (), rejected: self.rejected }
+    }
+}
+
 /// `family: name`, followed by the rejected variants in brackets.
 impl<V> fmt::Display for Choice<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

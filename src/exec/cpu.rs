@@ -4,8 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::exec::timing::{Log, Timing, Timings};
 use crate::exec::{Metrics, wrong_length};
-use crate::graph::{CpuRun, Extent, Kind, Op, Program, Purpose, Real, Shape, State, StepArgs, TensorId, View, ViewMut};
+use crate::graph::{
+    Allocation, CpuRun, Extent, Kind, Op, Program, Purpose, Real, Shape, State, StepArgs, TensorId, View, ViewMut,
+};
 
 /// Persistent memory of programs on the CPU.
 pub(crate) type CpuStates<T> = Arc<Mutex<HashMap<State, Vec<T>>>>;
@@ -42,6 +45,7 @@ pub struct CpuExecutor<T> {
     shapes: Vec<Shape>,
     poison: bool,
     metrics: VecDeque<Metrics>,
+    log: Log,
 }
 
 /// Asks for all memory at once and gives it back: what can't be had is an error here, where a failing allocation would end
@@ -91,7 +95,7 @@ impl<T: Element> CpuExecutor<T> {
             memory.push(reals);
             ids.push(integers);
         }
-        Ok(Self { program, memory, ids, states, shapes, poison: false, metrics: VecDeque::new() })
+        Ok(Self { program, memory, ids, states, shapes, poison: false, metrics: VecDeque::new(), log: Log::default() })
     }
 
     /// Fills everything that operators are to write with NaN before each step, so that what they miss shows.
@@ -115,6 +119,7 @@ impl<T: Element> CpuExecutor<T> {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         self.shapes = self.program.shapes(extent)?;
+        self.log.resize(&self.program, &self.shapes);
         Ok(())
     }
 
@@ -193,7 +198,19 @@ impl<T: Element> CpuExecutor<T> {
             self.fill_with_nan();
         }
         let program = Arc::clone(&self.program);
-        let result = program.steps.iter().filter(|s| !s.elided).try_for_each(|s| self.run_node(&s.node, step));
+        let begun = self.log.now();
+        let result = program.running().enumerate().try_for_each(|(index, node)| {
+            let start = self.log.now();
+            self.run_node(node, step)?;
+            if let Some(start) = start {
+                self.log.add_op(index, start.elapsed());
+            }
+            Ok(())
+        });
+        if let Some(begun) = begun.filter(|_| result.is_ok()) {
+            self.log.count_ops();
+            self.log.add_step(begun.elapsed());
+        }
         self.exchange_states(&mut states);
         drop(states);
         result?;
@@ -203,6 +220,25 @@ impl<T: Element> CpuExecutor<T> {
             self.metrics.push_back(metrics);
         }
         Ok(())
+    }
+
+    /// Sets what is measured of the following steps; what was measured so far is forgotten.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.log = Log::new(timing, &self.program, &self.shapes, |_| "");
+    }
+
+    /// What was measured since the last call.
+    pub fn timings(&mut self) -> Timings {
+        self.log.drain()
+    }
+
+    /// Bytes of the program's tensors, of the states that it shares with other programs too.
+    pub fn memory_bytes(&self) -> u64 {
+        let bytes = |allocation: &Allocation| match allocation.kind {
+            Kind::Real => allocation.elements * size_of::<T>(),
+            Kind::Ids => allocation.elements * size_of::<u32>(),
+        };
+        self.program.allocations.iter().map(|allocation| bytes(allocation) as u64).sum()
     }
 
     /// The metrics of the steps since the last call, oldest first.

@@ -2,7 +2,7 @@
 
 use crate::device::Capabilities;
 use crate::error::{Error, Result};
-use crate::graph::{Binding, Dispatch, Extent, GpuPlan, Operand, Program, Role, Shape, TensorId};
+use crate::graph::{Binding, Dispatch, Extent, GpuPlan, Node, Operand, Program, Role, Shape, TensorId};
 
 /// Whether a tensor is a part of a flat vector, bound on its own.
 pub(super) fn is_slice_of_flat(program: &Program, tensor: TensorId) -> bool {
@@ -59,12 +59,15 @@ pub(super) fn check_bindings(program: &Program, capabilities: &Capabilities) -> 
 /// # Errors
 /// As [`Program::shapes`]; what choosing a kernel gives.
 pub fn dispatches(program: &Program, capabilities: &Capabilities) -> Result<Vec<Dispatch>> {
-    dispatches_at(program, capabilities, &program.shapes(program.extent())?)
+    Ok(dispatches_at(program, capabilities, &program.shapes(program.extent())?)?.into_iter().flatten().collect())
 }
 
-/// The same at another extent, given the shapes of all tensors.
-pub(super) fn dispatches_at(program: &Program, capabilities: &Capabilities, shapes: &[Shape]) -> Result<Vec<Dispatch>> {
-    let mut all = Vec::new();
+/// The same of each operator that runs, at another extent, given the shapes of all tensors.
+pub(super) fn dispatches_at(
+    program: &Program,
+    capabilities: &Capabilities,
+    shapes: &[Shape],
+) -> Result<Vec<Vec<Dispatch>>> {
     let operand = |&tensor: &TensorId| {
         let place =
             program.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", program.name(tensor))))?;
@@ -79,13 +82,12 @@ pub(super) fn dispatches_at(program: &Program, capabilities: &Capabilities, shap
             param: matches!(program.tensors[tensor.index()].role, Role::Param(_)).then_some(place.offset),
         })
     };
-    for step in program.steps.iter().filter(|step| !step.elided) {
-        let inputs: Vec<Operand> = step.node.inputs.iter().map(operand).collect::<Result<_>>()?;
-        let outputs: Vec<Operand> = step.node.outputs.iter().map(operand).collect::<Result<_>>()?;
-        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities };
-        all.extend(step.node.op.gpu(&plan)?);
-    }
-    Ok(all)
+    let of_operator = |node: &Node| {
+        let inputs: Vec<Operand> = node.inputs.iter().map(operand).collect::<Result<_>>()?;
+        let outputs: Vec<Operand> = node.outputs.iter().map(operand).collect::<Result<_>>()?;
+        node.op.gpu(&GpuPlan { inputs: &inputs, outputs: &outputs, capabilities })
+    };
+    program.running().map(of_operator).collect()
 }
 
 #[cfg(test)]

@@ -9,51 +9,57 @@ use rayon::prelude::*;
 use super::dispatches::{check_bindings, dispatches_at, grid, is_slice_of_flat};
 use super::ring::Ring;
 use super::states::{GpuStates, STORAGE};
+use super::stopwatch::Stopwatch;
+use super::timing::{Log, Timing, Timings};
 use crate::device::{Gpu, Kernel, KernelKey, PARAMETER_BYTES};
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
-use crate::graph::{
-    Binding, Dispatch, Extent, Kind, Placement, Program, Purpose, Role, Shape, State, StepArgs, TensorId,
-};
+use crate::graph::{Binding, Dispatch, Extent, Kind, Placement, Program, Purpose, Role, Shape, StepArgs, TensorId};
 
 #[derive(Debug)]
-struct Planned {
-    kernel: Arc<Kernel>,
-    group: wgpu::BindGroup,
-    grid: [u32; 2],
+pub(super) struct Planned {
+    pub kernel: Arc<Kernel>,
+    pub group: wgpu::BindGroup,
+    pub grid: [u32; 2],
+    /// The operator, among those that run.
+    op: usize,
+    /// The variant that was chosen for it, where there is a choice.
+    variant: &'static str,
 }
 
 /// An input on its way: its dense rows are laid out here, and copied to the device by the next step.
 #[derive(Debug)]
-struct Pending {
-    allocation: usize,
+pub(super) struct Pending {
+    pub allocation: usize,
     /// Where it lies in the upload buffer.
-    upload_offset: u64,
-    words: Vec<u32>,
+    pub upload_offset: u64,
+    pub words: Vec<u32>,
     /// Words to send; 0 when nothing changed.
-    dirty: usize,
+    pub dirty: usize,
 }
 
 /// Runs a program on a GPU.
 #[derive(Debug)]
 pub struct GpuExecutor {
-    gpu: Arc<Gpu>,
-    program: Arc<Program>,
-    buffers: Vec<wgpu::Buffer>,
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) program: Arc<Program>,
+    pub(super) buffers: Vec<wgpu::Buffer>,
     shapes: Vec<Shape>,
-    planned: Vec<Planned>,
-    step_buffer: wgpu::Buffer,
-    params_buffer: wgpu::Buffer,
+    pub(super) planned: Vec<Planned>,
+    pub(super) step_buffer: wgpu::Buffer,
+    pub(super) params_buffer: wgpu::Buffer,
     /// All dispatches' parameters, 64 words each.
-    params: Pending,
-    inputs: BTreeMap<TensorId, Pending>,
-    ring: Ring,
-    poison: Option<wgpu::Buffer>,
+    pub(super) params: Pending,
+    pub(super) inputs: BTreeMap<TensorId, Pending>,
+    pub(super) ring: Ring,
+    pub(super) poison: Option<wgpu::Buffer>,
+    /// Bytes of the buffers that only bind groups hold.
+    bound_bytes: u64,
 }
 
 const PARAMETER_WORDS: usize = PARAMETER_BYTES as usize / 4;
 /// The step's numbers come first in the upload buffer.
-const STEP_BYTES: u64 = StepArgs::WORDS as u64 * 4;
+pub(super) const STEP_BYTES: u64 = StepArgs::WORDS as u64 * 4;
 
 impl GpuExecutor {
     pub(crate) fn new(gpu: &Arc<Gpu>, program: &Arc<Program>, states: &GpuStates) -> Result<Self> {
@@ -67,7 +73,9 @@ impl GpuExecutor {
                 _ => gpu.buffer(&allocation.label, bytes, STORAGE)?,
             });
         }
-        let dispatches = dispatches_at(program, gpu.capabilities(), &shapes)?;
+        let by_operator = dispatches_at(program, gpu.capabilities(), &shapes)?;
+        let ops: Vec<usize> = by_operator.iter().enumerate().flat_map(|(op, all)| vec![op; all.len()]).collect();
+        let dispatches: Vec<Dispatch> = by_operator.into_iter().flatten().collect();
         let scratch = scratch_buffers(gpu, &dispatches)?;
         let tables = table_buffers(gpu, &dispatches)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -98,6 +106,7 @@ impl GpuExecutor {
         }
         let keys: HashSet<&KernelKey> = dispatches.iter().map(|d| &d.kernel).collect();
         keys.into_par_iter().try_for_each(|key| gpu.kernel(key).map(drop))?;
+        let bound_bytes = scratch.iter().chain(tables.values()).map(wgpu::Buffer::size).sum();
         let mut executor = Self {
             gpu: Arc::clone(gpu),
             program: Arc::clone(program),
@@ -110,10 +119,13 @@ impl GpuExecutor {
             inputs,
             ring,
             poison: None,
+            bound_bytes,
         };
-        for (index, dispatch) in dispatches.iter().enumerate() {
-            let planned = executor.bind(index, dispatch, &scratch, &tables)?;
-            executor.planned.push(planned);
+        for (index, (dispatch, &op)) in dispatches.iter().zip(&ops).enumerate() {
+            let (kernel, group) = executor.bind(index, dispatch, &scratch, &tables)?;
+            let grid = grid(dispatch.workgroups, gpu.capabilities())?;
+            let variant = dispatch.variant.as_ref().map_or("", |choice| choice.name);
+            executor.planned.push(Planned { kernel, group, grid, op, variant });
         }
         executor.set_params(&dispatches);
         Ok(executor)
@@ -125,7 +137,7 @@ impl GpuExecutor {
         dispatch: &Dispatch,
         scratch: &[wgpu::Buffer],
         tables: &HashMap<*const u32, wgpu::Buffer>,
-    ) -> Result<Planned> {
+    ) -> Result<(Arc<Kernel>, wgpu::BindGroup)> {
         let kernel = self.gpu.kernel(&dispatch.kernel)?;
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
@@ -164,7 +176,7 @@ impl GpuExecutor {
         let descriptor =
             wgpu::BindGroupDescriptor { label: Some(&kernel.label), layout: &kernel.layout, entries: &entries };
         let group = self.gpu.scoped(&kernel.label, || self.gpu.device().create_bind_group(&descriptor))?;
-        Ok(Planned { group, grid: grid(dispatch.workgroups, self.gpu.capabilities())?, kernel })
+        Ok((kernel, group))
     }
 
     /// The bytes that a binding of the tensors from `first` to `last` covers.
@@ -214,7 +226,8 @@ impl GpuExecutor {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         let shapes = self.program.shapes(extent)?;
-        let dispatches = dispatches_at(&self.program, self.gpu.capabilities(), &shapes)?;
+        let by_operator = dispatches_at(&self.program, self.gpu.capabilities(), &shapes)?;
+        let dispatches: Vec<Dispatch> = by_operator.into_iter().flatten().collect();
         for (planned, dispatch) in self.planned.iter().zip(&dispatches) {
             if planned.kernel.label != dispatch.kernel.to_string() {
                 return Err(Error::Graph(format!(
@@ -227,6 +240,7 @@ impl GpuExecutor {
             self.planned[index].grid = grid(dispatch.workgroups, self.gpu.capabilities())?;
         }
         self.shapes = shapes;
+        self.ring.log.resize(&self.program, &self.shapes);
         self.set_params(&dispatches);
         Ok(())
     }
@@ -294,65 +308,6 @@ impl GpuExecutor {
         }
     }
 
-    /// Submits one step; waits only if the device is several steps behind.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Timeout`], [`Error::Device`].
-    pub fn run(&mut self, step: &StepArgs) -> Result<()> {
-        let mut encoder =
-            self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
-        self.record(step, &mut encoder)?;
-        let submission = self.gpu.scoped("step", || self.gpu.queue().submit([encoder.finish()]))?;
-        self.submitted(step, submission);
-        Ok(())
-    }
-
-    /// Records one step into an application's own encoder. The application submits it and tells
-    /// [`submitted`](Self::submitted) before it records the next.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub fn record(&mut self, step: &StepArgs, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let words = step.words();
-        let (params, inputs) = (&self.params, &self.inputs);
-        let (upload, readback) = self.ring.begin(|view| {
-            view.slice(..STEP_BYTES as usize).copy_from_slice(bytemuck::cast_slice(&words));
-            for pending in inputs.values().chain([params]).filter(|p| p.dirty > 0) {
-                let start = pending.upload_offset as usize;
-                let bytes = bytemuck::cast_slice(&pending.words[..pending.dirty]);
-                view.slice(start..start + bytes.len()).copy_from_slice(bytes);
-            }
-        })?;
-        encoder.copy_buffer_to_buffer(&upload, 0, &self.step_buffer, 0, STEP_BYTES);
-        for pending in self.inputs.values_mut().chain([&mut self.params]).filter(|p| p.dirty > 0) {
-            let target = self.buffers.get(pending.allocation).unwrap_or(&self.params_buffer);
-            encoder.copy_buffer_to_buffer(&upload, pending.upload_offset, target, 0, pending.dirty as u64 * 4);
-            pending.dirty = 0;
-        }
-        self.record_poison(encoder);
-        {
-            let mut pass = encoder
-                .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None });
-            for planned in &self.planned {
-                pass.set_pipeline(&planned.kernel.pipeline);
-                pass.set_bind_group(0, &planned.group, &[]);
-                pass.dispatch_workgroups(planned.grid[0], planned.grid[1], 1);
-            }
-        }
-        for (position, &metric) in self.program.metrics.iter().enumerate() {
-            let place = self.program.placement(metric);
-            let place = place.ok_or_else(|| Error::Graph(format!("{} has no memory", self.program.name(metric))))?;
-            let (buffer, offset) = (&self.buffers[place.allocation], place.offset as u64 * 4);
-            encoder.copy_buffer_to_buffer(buffer, offset, &readback, position as u64 * 4, 4);
-        }
-        Ok(())
-    }
-
-    /// Tells that the step recorded last was submitted.
-    pub fn submitted(&mut self, step: &StepArgs, submission: wgpu::SubmissionIndex) {
-        self.ring.submitted(step.step, submission);
-    }
-
     /// The metrics that came back since the last call, oldest first. Does not wait.
     ///
     /// # Errors
@@ -367,6 +322,44 @@ impl GpuExecutor {
     /// [`Error::DeviceLost`], [`Error::Timeout`].
     pub fn wait(&mut self) -> Result<Vec<Metrics>> {
         self.ring.arrived(true)
+    }
+
+    /// Sets what is measured; see [`Executor::set_timing`](super::Executor::set_timing).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for [`Timing::Op`] on a device without timestamps; what the device gives.
+    pub fn set_timing(&mut self, timing: Timing) -> Result<()> {
+        let timestamps = self.gpu.capabilities().timestamps;
+        if timing == Timing::Op && !timestamps {
+            let name = self.gpu.name();
+            return Err(Error::Config(format!("times by operator need timestamps, and {name} has none: time steps")));
+        }
+        let stopwatch = (timing != Timing::Off && timestamps).then(|| {
+            let ops: Vec<usize> = self.planned.iter().map(|planned| planned.op).collect();
+            Stopwatch::new(&self.gpu, timing, &ops)
+        });
+        let variant = |op| {
+            let mut of_op = self.planned.iter().filter(|planned| planned.op == op).map(|planned| planned.variant);
+            of_op.find(|variant| !variant.is_empty()).unwrap_or_default()
+        };
+        let log = Log::new(timing, &self.program, &self.shapes, variant);
+        self.ring.set_stopwatch(stopwatch.transpose()?, log)
+    }
+
+    /// What was measured since the last call; waits for all steps.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`].
+    pub fn timings(&mut self) -> Result<Timings> {
+        self.ring.land_all(true)?;
+        Ok(self.ring.log.drain())
+    }
+
+    /// Bytes of device memory that the program takes; see [`Executor::memory_bytes`](super::Executor::memory_bytes).
+    pub fn memory_bytes(&self) -> u64 {
+        let own = [&self.step_buffer, &self.params_buffer];
+        let buffers: u64 = self.buffers.iter().chain(own).map(wgpu::Buffer::size).sum();
+        buffers + self.bound_bytes + self.ring.bytes()
     }
 
     /// Reads an output, metric, input or state, dense; waits for it.
@@ -395,15 +388,6 @@ impl GpuExecutor {
             self.poison = Some(pattern);
         }
         Ok(())
-    }
-
-    fn record_poison(&self, encoder: &mut wgpu::CommandEncoder) {
-        let Some(poison) = &self.poison else { return };
-        for (allocation, buffer) in self.program.allocations.iter().zip(&self.buffers) {
-            if matches!(allocation.purpose, Purpose::Pool | Purpose::Output | Purpose::State(State::Grads)) {
-                encoder.copy_buffer_to_buffer(poison, 0, buffer, 0, buffer.size());
-            }
-        }
     }
 }
 

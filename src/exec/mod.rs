@@ -3,8 +3,11 @@
 mod cpu;
 mod dispatches;
 mod gpu;
+mod record;
 mod ring;
 mod states;
+mod stopwatch;
+mod timing;
 
 use std::sync::{Arc, PoisonError};
 
@@ -17,6 +20,7 @@ pub use cpu::{CpuExecutor, Element};
 pub use dispatches::dispatches;
 pub use gpu::GpuExecutor;
 pub(crate) use states::GpuStates;
+pub use timing::{OpTime, TIMING_VARIABLE, Timing, Timings};
 
 /// The metrics of one step, in the order in which the program names them.
 #[derive(Debug, Clone, PartialEq)]
@@ -214,6 +218,41 @@ impl Executor {
         match self {
             Self::Cpu(cpu) => cpu.read(tensor),
             Self::Gpu(gpu) => gpu.read(tensor),
+        }
+    }
+
+    /// Sets what is measured of the following steps; what was measured so far is forgotten. Waits for the steps under way,
+    /// and allocates what the measuring needs; then a step allocates nothing, and waits no more than otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for [`Timing::Op`] on a GPU without timestamps; what the device gives.
+    pub fn set_timing(&mut self, timing: Timing) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => {
+                cpu.set_timing(timing);
+                Ok(())
+            }
+            Self::Gpu(gpu) => gpu.set_timing(timing),
+        }
+    }
+
+    /// What was measured since the last call; waits for all steps.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`] and what else the device gives.
+    pub fn timings(&mut self) -> Result<Timings> {
+        match self {
+            Self::Cpu(cpu) => Ok(cpu.timings()),
+            Self::Gpu(gpu) => gpu.timings(),
+        }
+    }
+
+    /// Bytes of memory that the program takes on its device, the states that it shares with other programs and, on a
+    /// GPU, the staging of inputs and metrics included.
+    pub fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Cpu(cpu) => cpu.memory_bytes(),
+            Self::Gpu(gpu) => gpu.memory_bytes(),
         }
     }
 

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::device::Gpu;
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
+use crate::exec::stopwatch::Stopwatch;
+use crate::exec::timing::Log;
 
 /// Steps that may be under way.
 const SLOTS: usize = 4;
@@ -36,6 +38,8 @@ pub(super) struct Ring {
     next: usize,
     metrics: usize,
     arrived: VecDeque<Metrics>,
+    stopwatch: Option<Stopwatch>,
+    pub log: Log,
 }
 
 impl Ring {
@@ -46,7 +50,7 @@ impl Ring {
         for _ in 0..SLOTS {
             let slot = Slot {
                 upload: gpu.buffer("step upload", upload_bytes, Usage::MAP_WRITE | Usage::COPY_SRC)?,
-                readback: gpu.buffer("step metrics", metrics as u64 * 4, Usage::MAP_READ | Usage::COPY_DST)?,
+                readback: readback(gpu, metrics as u64 * 4)?,
                 upload_state: Arc::default(),
                 readback_state: Arc::default(),
                 flight: None,
@@ -57,13 +61,49 @@ impl Ring {
         let what = "mapping the upload buffers";
         gpu.wait_idle(what)?;
         gpu.wait_for_callback(what, || slots.iter().all(|s| s.upload_state.load(Ordering::Acquire) != PENDING))?;
-        Ok(Self { gpu: Arc::clone(gpu), slots, next: 0, metrics, arrived: VecDeque::new() })
+        let gpu = Arc::clone(gpu);
+        let (arrived, log) = (VecDeque::new(), Log::default());
+        Ok(Self { gpu, slots, next: 0, metrics, arrived, stopwatch: None, log })
     }
 
-    /// Frees the next slot, waiting for its last step if need be, and lets `fill` write the upload.
-    /// Gives the buffers to copy from and to.
+    /// Bytes of all slots.
+    pub fn bytes(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.upload.size() + slot.readback.size()).sum()
+    }
+
+    /// Waits for all steps, then takes timestamps with this stopwatch, or none.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Stopwatch>, log: Log) -> Result<()> {
+        self.land_all(true)?;
+        self.stopwatch = stopwatch;
+        let bytes = self.ticks_offset() + self.stopwatch.as_ref().map_or(0, Stopwatch::bytes);
+        for slot in &mut self.slots {
+            slot.readback = readback(&self.gpu, bytes)?;
+        }
+        self.log = log;
+        Ok(())
+    }
+
+    pub fn stopwatch(&self) -> Option<&Stopwatch> {
+        self.stopwatch.as_ref()
+    }
+
+    /// Where the timestamps lie behind the metrics.
+    pub fn ticks_offset(&self) -> u64 {
+        (self.metrics as u64 * 4).next_multiple_of(8)
+    }
+
+    /// Whether anything is read back.
+    fn reads(&self) -> bool {
+        self.metrics > 0 || self.stopwatch.is_some()
+    }
+
+    /// Frees the next slot, waiting for its last step if need be.
+    pub fn wait_for_slot(&mut self) -> Result<()> {
+        self.land(self.next, true).map(drop)
+    }
+
+    /// Lets `fill` write the upload of the free slot. Gives the buffers to copy from and to.
     pub fn begin(&mut self, fill: impl FnOnce(&mut wgpu::BufferViewMut)) -> Result<(wgpu::Buffer, wgpu::Buffer)> {
-        self.land(self.next, true)?;
         let slot = &self.slots[self.next];
         let mut view =
             slot.upload.get_mapped_range_mut(..).map_err(|error| self.failed("the upload buffer", &error))?;
@@ -76,10 +116,11 @@ impl Ring {
 
     /// Notes that the step whose upload was just filled has been submitted.
     pub fn submitted(&mut self, step: u64, submission: wgpu::SubmissionIndex) {
+        let reads = self.reads();
         let slot = &mut self.slots[self.next];
         map(&slot.upload, wgpu::MapMode::Write, &slot.upload_state);
         slot.readback_state.store(PENDING, Ordering::Release);
-        if self.metrics > 0 {
+        if reads {
             map(&slot.readback, wgpu::MapMode::Read, &slot.readback_state);
         }
         slot.flight = Some((step, submission));
@@ -91,22 +132,29 @@ impl Ring {
         if !wait {
             self.gpu.poll()?;
         }
+        self.land_all(wait)?;
+        Ok(self.arrived.drain(..).collect())
+    }
+
+    /// Takes what has arrived, oldest first.
+    pub fn land_all(&mut self, wait: bool) -> Result<()> {
         for age in 0..SLOTS {
             let index = (self.next + age) % SLOTS;
             if !self.land(index, wait)? {
                 break;
             }
         }
-        Ok(self.arrived.drain(..).collect())
+        Ok(())
     }
 
-    /// Takes the metrics of a slot whose step has finished; whether it has.
+    /// Takes metrics and timestamps of a slot whose step has finished; whether it has.
     fn land(&mut self, index: usize, wait: bool) -> Result<bool> {
+        let reads = self.reads();
         let slot = &mut self.slots[index];
         let Some((step, submission)) = slot.flight.clone() else { return Ok(true) };
         let states = |slot: &Slot| {
             let upload = slot.upload_state.load(Ordering::Acquire);
-            let readback = if self.metrics > 0 { slot.readback_state.load(Ordering::Acquire) } else { READY };
+            let readback = if reads { slot.readback_state.load(Ordering::Acquire) } else { READY };
             (upload, readback)
         };
         if states(slot) != (READY, READY) {
@@ -125,13 +173,19 @@ impl Ring {
             return Err(self.failed("the staging buffers of a step", &"mapping was refused"));
         }
         slot.flight = None;
-        if self.metrics > 0 {
+        if reads {
             let slot = &self.slots[index];
             let view = slot.readback.get_mapped_range(..).map_err(|error| self.failed("the metrics buffer", &error))?;
-            let values = bytemuck::pod_collect_to_vec(&view[..self.metrics * 4]);
+            if self.metrics > 0 {
+                let values = bytemuck::pod_collect_to_vec(&view[..self.metrics * 4]);
+                self.arrived.push_back(Metrics { step, values });
+            }
+            if let Some(stopwatch) = &self.stopwatch {
+                let bytes = &view[self.ticks_offset() as usize..][..stopwatch.bytes() as usize];
+                stopwatch.read(&bytemuck::pod_collect_to_vec(bytes), &mut self.log);
+            }
             drop(view);
             slot.readback.unmap();
-            self.arrived.push_back(Metrics { step, values });
         }
         Ok(true)
     }
@@ -142,6 +196,10 @@ impl Ring {
             message: format!("{what}: {error}"),
         })
     }
+}
+
+fn readback(gpu: &Gpu, bytes: u64) -> Result<wgpu::Buffer> {
+    gpu.buffer("step metrics", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
 }
 
 fn map(buffer: &wgpu::Buffer, mode: wgpu::MapMode, state: &Arc<AtomicU8>) {

@@ -4,6 +4,7 @@
 //! optimizer its updates. [`Graph::finish`] freezes it into a [`Program`], which both executors run.
 
 mod builder;
+mod cost;
 mod gemm;
 mod gradient;
 mod op;
@@ -15,13 +16,14 @@ mod shape;
 
 pub(crate) use builder::input_shape;
 pub use builder::{Graph, Node, Role, State, Tensor, TensorId};
+pub use cost::Cost;
 pub use gemm::{Matrix, gemm};
 pub use gradient::Gradient;
 pub use op::{Binding, CpuRun, Dispatch, GpuPlan, Op, Operand, StepArgs, View, ViewMut};
 pub(crate) use op::{cpu_reference, expect_kinds, expect_same, shape_error};
 pub use params::{Init, PARAM_ALIGN, Param, ParamLayout};
 pub use plan::Aliasing;
-pub(crate) use plan::{Placement, Purpose};
+pub(crate) use plan::{Allocation, Placement, Purpose};
 pub use program::Program;
 pub use real::Real;
 pub(crate) use real::{ROW_TILE, for_row_tiles, vector_kernel};

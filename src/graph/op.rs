@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::device::{Access, Capabilities, KernelKey};
+use crate::device::{Access, Capabilities, Choice, KernelKey};
 use crate::error::{Error, Result};
-use crate::graph::{Aliasing, Gradient, Kind, Real, Shape, TensorId};
+use crate::graph::{Aliasing, Cost, Gradient, Kind, Real, Shape, TensorId};
 
 /// An operator. Its configuration (kernel size, dilation, …) is its fields; tensors reach it in a fixed order.
 pub trait Op: fmt::Debug + Send + Sync {
@@ -44,6 +44,11 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// # Errors
     /// What choosing a kernel gives.
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>>;
+
+    /// What it costs at these shapes. As it is given here: no arithmetic that counts, and each tensor moves once.
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs))
+    }
 }
 
 /// Implements [`Op::cpu_f32`] and [`Op::cpu_f64`] by a generic method `cpu<T: Real>`.
@@ -216,8 +221,8 @@ pub struct Dispatch {
     pub params: Vec<u32>,
     /// Workgroups in all; laid out in two dimensions where one does not hold them (`shaders/shared/grid.wgsl`).
     pub workgroups: u64,
-    /// The variant chosen and why not the ones before it, for people.
-    pub variant: Option<String>,
+    /// The variant chosen, where there is a choice, and why not the ones before it.
+    pub variant: Option<Choice<()>>,
 }
 
 impl Dispatch {
@@ -287,10 +292,10 @@ impl Dispatch {
         self
     }
 
-    /// What to print of the variant.
+    /// The choice that led to this kernel.
     #[must_use]
-    pub fn variant(mut self, variant: impl fmt::Display) -> Self {
-        self.variant = Some(variant.to_string());
+    pub fn variant<V>(mut self, choice: Choice<V>) -> Self {
+        self.variant = Some(choice.without_value());
         self
     }
 }

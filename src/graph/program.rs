@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::graph::plan::{self, Allocation, Placement, Plan, Purpose, Step};
-use crate::graph::{Extent, Graph, Kind, ParamLayout, Role, Shape, State, Tensor, TensorId, input_shape};
+use crate::graph::{Extent, Graph, Kind, Node, ParamLayout, Role, Shape, State, Tensor, TensorId, input_shape};
 
 /// A list of operators over planned memory.
 #[derive(Debug, Clone)]
@@ -96,6 +96,11 @@ impl Program {
         all.filter(|&t| self.placement(t).is_some()).max_by_key(key)
     }
 
+    /// The operators that run, in their order: those that the planner has for nothing left out.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Node> {
+        self.steps.iter().filter(|step| !step.elided).map(|step| &step.node)
+    }
+
     /// The name of the operator that writes a tensor.
     pub(crate) fn maker(&self, tensor: TensorId) -> Option<&'static str> {
         self.steps.iter().find(|step| step.node.outputs.contains(&tensor)).map(|step| step.node.op.name())
@@ -159,7 +164,7 @@ impl fmt::Display for Program {
             self.extent.batch,
             self.extent.time,
             self.params.count(),
-            self.steps.iter().filter(|s| !s.elided).count(),
+            self.running().count(),
             self.pool_elements() as f64 * 4e-6
         )?;
         for (index, step) in self.steps.iter().enumerate() {

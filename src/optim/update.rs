@@ -8,8 +8,8 @@ use super::blocks::{Blocks, unpack};
 use super::{Adam, Method, Sgd};
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, ViewMut, cpu_reference, expect_kinds, shape_error,
-    vector_kernel,
+    Cost, CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, ViewMut, cpu_reference, expect_kinds,
+    shape_error, vector_kernel,
 };
 
 /// Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the flat gradients. Updated in place: the
@@ -72,6 +72,11 @@ impl Op for Update {
             dispatch = dispatch.write(updated.binding);
         }
         Ok(vec![dispatch.params(&params).workgroups(elements4.div_ceil(256))])
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        // What is updated in place is read and written.
+        Cost::moving(inputs.iter().chain(outputs).chain(outputs))
     }
 }
 

@@ -15,7 +15,7 @@ use super::task::Task;
 use crate::data::Prefetch;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::exec::{Executor, Metrics, Store};
+use crate::exec::{Executor, Metrics, Store, Timing, Timings};
 use crate::graph::{State, StepArgs};
 
 /// Trains a [`Task`] on a device: feeds batches, runs steps, checks every loss, validates, and saves checkpoints.
@@ -304,6 +304,22 @@ impl<T: Task> Trainer<T> {
         self.check_finite(State::Params, &flat)?;
         let layout = self.executor.program().params();
         save_model(path, self.task.name(), &self.task.config(), layout, &flat, extra)
+    }
+
+    /// Sets what is measured of the following training steps; see [`Executor::set_timing`].
+    ///
+    /// # Errors
+    /// As [`Executor::set_timing`].
+    pub fn set_timing(&mut self, timing: Timing) -> Result<()> {
+        self.executor.set_timing(timing)
+    }
+
+    /// What was measured of the training steps since the last call; waits for all steps.
+    ///
+    /// # Errors
+    /// What the device gives.
+    pub fn timings(&mut self) -> Result<Timings> {
+        self.executor.timings()
     }
 
     /// Steps made.

@@ -389,7 +389,7 @@ fn child_waits_too_long() {
 }
 
 /// A device as an application opens it, on the adapter that the tests use.
-fn application() -> (wgpu::Device, wgpu::Queue) {
+pub fn application() -> (wgpu::Device, wgpu::Queue) {
     let name = gpu().info().name.clone();
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));

@@ -6,6 +6,7 @@ mod bad_input;
 mod benchmark;
 mod chord;
 mod concat;
+mod cost;
 mod device;
 mod floor;
 mod generation;
@@ -26,5 +27,6 @@ mod shaders;
 #[path = "../../examples/shared/mod.rs"]
 mod shared;
 mod support;
+mod timing;
 mod tiny_wavenet;
 mod training;

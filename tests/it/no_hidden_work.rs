@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use receptive::Device;
 use receptive::data::{Batch, Split};
 use receptive::device::Gpu;
-use receptive::exec::{Executor, Store};
+use receptive::exec::{Executor, Store, Timing};
 use receptive::graph::{Extent, State, StepArgs};
 use receptive::nn::{WaveNet, WaveNetProgram};
 use receptive::train::{Limit, Trainer, TrainerOptions};
@@ -30,7 +30,7 @@ fn held(gpu: &Gpu) -> [isize; 8] {
 }
 
 /// A device of the test's own: others would count along.
-fn own_gpu() -> Device {
+pub fn own_gpu() -> Device {
     Device::select(&support::gpu().as_gpu().unwrap().info().name.clone()).unwrap()
 }
 
@@ -48,6 +48,21 @@ fn a_thousand_steps_create_nothing() {
     assert!(before.iter().all(|&count| count > 0), "wgpu counts nothing: {before:?}");
     steps(&mut trainer, 1001);
     assert_eq!(held(gpu), before);
+}
+
+#[test]
+fn timed_steps_create_nothing_either() {
+    let device = own_gpu();
+    let gpu = device.as_gpu().unwrap();
+    let mut trainer = Trainer::new(task(), &device, options()).unwrap();
+    for (rounds, timing) in [Timing::Step, Timing::Op].into_iter().enumerate() {
+        trainer.set_timing(timing).unwrap();
+        let mut to = |steps| trainer.run(Limit::steps(steps), &AtomicBool::new(false), &mut |_| ()).unwrap();
+        to(rounds as u64 * 200 + 1);
+        let before = held(gpu);
+        to(rounds as u64 * 200 + 200);
+        assert_eq!(held(gpu), before, "{timing:?}");
+    }
 }
 
 /// Resident memory of this process in bytes.

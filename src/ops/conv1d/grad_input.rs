@@ -5,7 +5,7 @@ use super::geometry::Geometry;
 use super::gpu::Product;
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds, expect_same,
+    Cost, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds, expect_same,
     shape_error,
 };
 use crate::ops::Activation;
@@ -70,6 +70,12 @@ impl Op for Conv1dGradInput {
             activation: Activation::Identity,
         };
         Ok(vec![product.dispatch(plan.capabilities)?])
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        // Of x only the shape is read.
+        let moved = inputs[..2].iter().chain(inputs.get(3)).chain(outputs);
+        Cost::moving(moved).with_product(inputs[0].rows(), inputs[1])
     }
 }
 

@@ -7,8 +7,8 @@ use super::geometry::Geometry;
 use crate::device::{Choice, Variant, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds, pad4,
-    shape_error,
+    Binding, Cost, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
+    pad4, shape_error,
 };
 
 /// `dW[k] = Σ_t x[t · stride + k · dilation − pad_left]ᵀ · dy[t]`, `db = Σ_t dy[t]`.
@@ -125,6 +125,10 @@ impl Op for Conv1dGradWeight {
             );
         }
         Ok(dispatches)
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs)).with_product(inputs[1].rows(), self.weight)
     }
 }
 

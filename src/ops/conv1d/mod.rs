@@ -17,7 +17,7 @@ pub use grad_weight::conv1d_grad_weight;
 
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
+    Cost, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
     shape_error,
 };
 use crate::ops::{Activation, ActivationGrad, Case, CaseInput};
@@ -157,6 +157,10 @@ impl Op for Conv1d {
             activation: self.activation,
         };
         Ok(vec![product.dispatch(plan.capabilities)?])
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs)).with_product(outputs[0].rows(), inputs[1])
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, GpuPlan, Kind, Matrix, Op, Operand, Real, Shape, cpu_reference, expect_kinds, for_row_tiles,
-    gemm, shape_error,
+    Cost, CpuRun, Dispatch, GpuPlan, Kind, Matrix, Op, Operand, Real, Shape, cpu_reference, expect_kinds,
+    for_row_tiles, gemm, shape_error,
 };
 use crate::ops::conv1d::{Product, add_to};
 use crate::ops::gate::gate_gradient_row;
@@ -60,6 +60,10 @@ impl Op for GatedProjectionGrad {
         let dz = Operand::scratch(0, pre.planned.with_channels(columns), pre.shape.with_channels(columns));
         let product = Product { target: &dz, gate: None, ..product };
         Ok(vec![product.dispatch(plan.capabilities)?, gate::dispatch(pre, None, Some(&dz), out)])
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs)).with_product(inputs[0].rows(), inputs[1])
     }
 }
 

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::device::{Choice, Variant, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
+    Binding, Cost, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
     expect_kinds, shape_error,
 };
 use crate::ops::conv1d::{Conv1dGradInput, Conv1dGradWeight, Product};
@@ -212,10 +212,17 @@ impl Op for WaveNetLayer {
             Variation::Fused(tile) => Ok(vec![self.fused(&inputs, plan.outputs, tile).variant(choice)]),
             Variation::Parts => {
                 let mut dispatches = self.parts(&inputs, plan)?;
-                dispatches[0].variant = Some(choice.to_string());
+                dispatches[0].variant = Some(choice.without_value());
                 Ok(dispatches)
             }
         }
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        let rows = outputs[0].rows();
+        let Inputs { dilated, residual, .. } = self.sort(inputs);
+        let cost = Cost::moving(inputs.iter().chain(outputs)).with_product(rows, dilated);
+        residual.map_or(cost, |residual| cost.with_product(rows, residual))
     }
 }
 
