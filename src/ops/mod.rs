@@ -19,7 +19,7 @@ pub(crate) use activation::ActivationGrad;
 pub use activation::{Activation, activate};
 pub use concat::{concat, slice};
 pub use constant::constant;
-pub use conv1d::{Geometry, conv1d, conv1d_add};
+pub use conv1d::{Geometry, conv1d, conv1d_add, conv1d_grad_input, conv1d_grad_weight};
 pub use embedding::embedding;
 pub use gate::gate;
 pub use regression_loss::{Reduction, mae, mse};

@@ -1,6 +1,6 @@
 //! Reads the golden files (`tests/golden/README.md` says what they hold) and runs cases on every executor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use receptive::exec::{CpuExecutor, Element, Executor, Store};
@@ -10,6 +10,13 @@ use serde_json::Value;
 
 use crate::support::{assert_close, gpu};
 
+/// The golden file of a name: where the tests run, or else where they were built. So they also run on a machine that has
+/// no sources, from a folder with `tests/golden`.
+pub fn path(name: &str) -> PathBuf {
+    let file = PathBuf::from(format!("tests/golden/{name}.safetensors"));
+    if file.exists() { file } else { Path::new(env!("CARGO_MANIFEST_DIR")).join(file) }
+}
+
 /// A golden file: a description and named tensors.
 pub struct Golden {
     bytes: Vec<u8>,
@@ -18,11 +25,9 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// The file `tests/golden/NAME.safetensors`, also where the tests were built in another folder than they run in.
+    /// The file `tests/golden/NAME.safetensors`.
     pub fn read(name: &str) -> Self {
-        let built = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let root = if built.is_dir() { built } else { PathBuf::from(".") };
-        let path = root.join(format!("tests/golden/{name}.safetensors"));
+        let path = path(name);
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let config = &header.metadata().as_ref().unwrap()["config"];

@@ -123,8 +123,8 @@ struct Golden {
 }
 
 fn golden() -> Vec<Golden> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/optim.safetensors");
-    let bytes = std::fs::read(path).unwrap();
+    let path = crate::golden::path("optim");
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let cases: Vec<Value> = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["config"]).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();

@@ -1,6 +1,5 @@
 //! WaveNet's logits, loss, gradients and a few Adam steps against PyTorch.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use receptive::Gradients;
@@ -22,7 +21,7 @@ struct Golden {
 
 impl Golden {
     fn open(name: &str) -> Self {
-        let path = PathBuf::from("tests/golden").join(format!("{name}.safetensors"));
+        let path = crate::golden::path(name);
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         let case = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["config"]).unwrap();

@@ -3,6 +3,7 @@
 mod bad_checkpoints;
 #[cfg(feature = "audio")]
 mod bad_input;
+mod benchmark;
 mod chord;
 mod concat;
 mod cost;

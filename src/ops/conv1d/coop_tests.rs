@@ -106,9 +106,8 @@ fn run(gpu: &Gpu, dispatches: &[Dispatch], inputs: &[(Binding, &[u8])], outputs:
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
     for dispatch in dispatches {
         let kernel = gpu.kernel(&dispatch.kernel).unwrap();
-        let params = gpu
-            .buffer("params", PARAMETER_BYTES, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)
-            .unwrap();
+        let params =
+            gpu.buffer("params", PARAMETER_BYTES, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).unwrap();
         gpu.write(&params, 0, bytemuck::cast_slice(&dispatch.params)).unwrap();
         let find = |wanted: &Binding| &buffers.iter().find(|(binding, _)| binding == wanted).unwrap().1;
         let all = std::iter::once(&params).chain(dispatch.bindings.iter().map(find));
@@ -234,11 +233,8 @@ fn check_product(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
             for tap in 0..taps {
                 let Some(from) = source.row(map, time, m, tap) else { continue };
                 for c in 0..channels {
-                    let weight = if transposed {
-                        weight.at(tap * columns + n, c)
-                    } else {
-                        weight.at(tap * channels + c, n)
-                    };
+                    let weight =
+                        if transposed { weight.at(tap * columns + n, c) } else { weight.at(tap * channels + c, n) };
                     sum += source.at(from, c) * weight;
                 }
             }
@@ -311,10 +307,8 @@ fn check_grad_weight(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
 
     let poison = |elements: usize| vec![f32::NAN; elements];
     let (sums, weight, bias) = (poison(elements), poison(shapes[0].padded_len()), poison(shapes[1].padded_len()));
-    let inputs: [(Binding, &[u8]); 2] = [
-        (x.operand.binding, bytemuck::cast_slice(&x.halves)),
-        (dy.operand.binding, bytemuck::cast_slice(&dy.halves)),
-    ];
+    let inputs: [(Binding, &[u8]); 2] =
+        [(x.operand.binding, bytemuck::cast_slice(&x.halves)), (dy.operand.binding, bytemuck::cast_slice(&dy.halves))];
     let written: [(Binding, &[u8]); 3] = [
         (outputs[0].binding, bytemuck::cast_slice(&weight)),
         (outputs[1].binding, bytemuck::cast_slice(&bias)),
@@ -325,7 +319,8 @@ fn check_grad_weight(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
         [0, 1].map(|at: usize| bytemuck::pod_collect_to_vec::<u8, f32>(&after[at]))
     });
 
-    let what = format!("{tile:?}, {slabs} slabs, {op:?}, {} and {} on {}", x.operand.shape, dy.operand.shape, gpu.name());
+    let what =
+        format!("{tile:?}, {slabs} slabs, {op:?}, {} and {} on {}", x.operand.shape, dy.operand.shape, gpu.name());
     let rows = dy.operand.shape.rows();
     let close = |[tap, channel, column]: [usize; 3], got: f32, ordinary: f32, expected: f64| {
         let allowed = 1e-5 * (rows as f64 + expected.abs());

@@ -5,7 +5,8 @@ use super::geometry::Geometry;
 use super::gpu::Product;
 use crate::error::Result;
 use crate::graph::{
-    Cost, CpuRun, Dispatch, GpuPlan, Kind, Op, Real, Shape, cpu_reference, expect_kinds, expect_same, shape_error,
+    Cost, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds, expect_same,
+    shape_error,
 };
 use crate::ops::Activation;
 
@@ -16,6 +17,21 @@ use crate::ops::Activation;
 pub(crate) struct Conv1dGradInput {
     pub geometry: Geometry,
     pub add: bool,
+}
+
+/// Appends the gradient of a convolution's input alone, given that of its output; [`Graph::backward`] appends it where a
+/// model needs it. Of `x` only the shape counts.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
+pub fn conv1d_grad_input(
+    graph: &mut Graph,
+    dy: TensorId,
+    weight: TensorId,
+    x: TensorId,
+    geometry: Geometry,
+) -> Result<TensorId> {
+    graph.push_one(Conv1dGradInput { geometry, add: false }, &[dy, weight, x])
 }
 
 impl Op for Conv1dGradInput {

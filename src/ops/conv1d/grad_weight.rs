@@ -8,7 +8,8 @@ use super::gpu::{LARGE, SMALL, Tile};
 use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, Cost, CpuRun, Dispatch, GpuPlan, Kind, Op, Real, Shape, cpu_reference, expect_kinds, pad4, shape_error,
+    Binding, Cost, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
+    pad4, shape_error,
 };
 
 /// `dW[k] = Σ_t x[t · stride + k · dilation − pad_left]ᵀ · dy[t]`, `db = Σ_t dy[t]`.
@@ -19,6 +20,21 @@ pub(crate) struct Conv1dGradWeight {
     pub geometry: Geometry,
     pub weight: Shape,
     pub bias: bool,
+}
+
+/// Appends the gradient of a convolution's weight alone, shaped as `weight`, given that of its output;
+/// [`Graph::backward`] appends it where a model needs it.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
+pub fn conv1d_grad_weight(
+    graph: &mut Graph,
+    x: TensorId,
+    dy: TensorId,
+    weight: Shape,
+    geometry: Geometry,
+) -> Result<TensorId> {
+    graph.push_one(Conv1dGradWeight { geometry, weight, bias: false }, &[x, dy])
 }
 
 impl Op for Conv1dGradWeight {

@@ -14,6 +14,8 @@ pub(crate) use cpu::{Gathered, add_to};
 pub use geometry::Geometry;
 pub(crate) use gpu::{Product, TILES};
 pub(crate) use grad_input::Conv1dGradInput;
+pub use grad_input::conv1d_grad_input;
+pub use grad_weight::conv1d_grad_weight;
 pub(crate) use grad_weight::{Conv1dGradWeight, SPLITS};
 
 use crate::error::Result;

@@ -1,0 +1,156 @@
+//! What is timed is checked first: the CPU executor against itself in double precision at a reduced extent, every other
+//! device against the CPU executor.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use receptive::exec::CpuExecutor;
+use receptive::graph::StepArgs;
+
+use super::generate::{self, Generation};
+use super::models::{self, BATCHES, Model, Values};
+use super::subject::{Observed, Outcome, Subject};
+use super::workloads::Case;
+
+/// The largest deviation allowed, of the largest value of a tensor.
+pub const TOLERANCE: f64 = 1e-3;
+
+/// The extent at which double precision is affordable.
+const REDUCED: [(&str, u64); 2] = [("batch", 2), ("time", 256)];
+
+/// The largest deviation of any tensor from its reference, relative to the largest value of that tensor.
+///
+/// # Errors
+/// If something was not computed, is not a number, deviates more than the tolerance or was drawn differently.
+pub fn compare(actual: &[Observed], expected: &[Observed], tolerance: f64) -> Result<f64> {
+    let mut worst = 0.0;
+    for expected in expected {
+        let name = &expected.name;
+        let found = actual.iter().find(|actual| actual.name == *name);
+        match (found.map(|actual| &actual.values), &expected.values) {
+            (Some(Outcome::Reals(actual)), Outcome::Reals(expected)) => {
+                let deviation = deviation(actual, expected);
+                ensure!(
+                    deviation <= tolerance,
+                    "{name} is wrong: it deviates by {deviation:.1e} of its largest value, {tolerance:.0e} is allowed"
+                );
+                worst = f64::max(worst, deviation);
+            }
+            (Some(Outcome::Draws(actual)), Outcome::Draws(expected)) => {
+                let others = actual.iter().zip(expected).filter(|(actual, expected)| actual != expected).count();
+                ensure!(
+                    actual.len() == expected.len() && others * 8 <= expected.len(),
+                    "{name} are wrong: {others} of {} streams drew other classes",
+                    expected.len()
+                );
+            }
+            _ => anyhow::bail!("{name} was not computed"),
+        }
+    }
+    Ok(worst)
+}
+
+/// The largest difference, of the largest value; infinite where it can't be told.
+fn deviation(actual: &[f32], expected: &[f32]) -> f64 {
+    if actual.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    let difference = |(a, b): (&f32, &f32)| {
+        let difference = (f64::from(*a) - f64::from(*b)).abs();
+        if difference.is_nan() { f64::INFINITY } else { difference }
+    };
+    let largest = expected.iter().fold(0.0, |largest, value| f64::max(largest, f64::from(value.abs())));
+    let difference = actual.iter().zip(expected).map(difference).fold(0.0, f64::max);
+    if difference == 0.0 { 0.0 } else { difference / largest }
+}
+
+/// Checks the CPU executor against itself in double precision. Says how.
+///
+/// # Errors
+/// As [`compare`]; what the library gives.
+pub fn cpu_against_double(case: &Case) -> Result<String> {
+    let mut reduced = case.clone();
+    for (key, most) in REDUCED {
+        reduced.size = reduced.size.at_most(key, most);
+    }
+    let cpu = receptive::Device::Cpu;
+    let worst = if case.kind == generate::KIND {
+        let generation = Generation::new(&reduced)?;
+        compare(&generation.on(&cpu)?.observe()?, &generation.oracle()?, TOLERANCE)?
+    } else {
+        let Some(model) = models::build(&reduced)? else { return Ok("no model".into()) };
+        compare(&super::subject::ProgramSubject::new(&model, &cpu)?.observe()?, &oracle(&model)?, TOLERANCE)?
+    };
+    Ok(format!("the same in f64 at a reduced extent: {worst:.1e} of the largest value, {TOLERANCE:.0e} is allowed"))
+}
+
+/// What a program's first step computes in double precision, under the names of [`Subject::observe`].
+fn oracle(model: &Model) -> Result<Vec<Observed>> {
+    let mut cpu = CpuExecutor::<f64>::new(Arc::clone(&model.program))?;
+    let flat = model.program.params().initial(0);
+    for param in model.program.params().iter() {
+        let values: Vec<f64> = param.gather(&flat).into_iter().map(f64::from).collect();
+        cpu.write(param.tensor, &values)?;
+    }
+    let mut observed = vec![];
+    let trains = model.learning_rate.is_some();
+    for number in 0..if trains { 2 } else { BATCHES as u64 } {
+        for input in &model.inputs {
+            match &input.batches[number as usize] {
+                Values::Real(values) => {
+                    cpu.write(input.tensor, &values.iter().map(|&value| value.into()).collect::<Vec<f64>>())?
+                }
+                Values::Ids(values) => cpu.write_ids(input.tensor, values)?,
+            }
+        }
+        cpu.run(&StepArgs { learning_rate: model.learning_rate.unwrap_or_default(), step: number, seed: 0 })?;
+        for metrics in cpu.metrics() {
+            observed.push(Observed::reals(format!("loss of step {number}"), metrics.values));
+        }
+        for (name, tensor) in model.checked.iter().filter(|_| !trains || number == 0) {
+            let values = cpu.read(*tensor)?.into_iter().map(|value| value as f32).collect();
+            observed.push(Observed::reals(format!("{name} of step {number}"), values));
+        }
+    }
+    Ok(observed)
+}
+
+#[cfg(test)]
+#[allow(unused, reason = "tests/it runs them: cargo builds benchmarks without their tests")]
+mod tests {
+    use super::*;
+
+    fn reals(values: &[f32]) -> Vec<Observed> {
+        vec![Observed::reals("y", values.to_vec())]
+    }
+
+    #[test]
+    fn deviations_are_of_the_largest_value() {
+        let expected = reals(&[1.0, -100.0, 0.0]);
+        assert_eq!(compare(&reals(&[1.0, -100.0, 0.0]), &expected, 0.0).unwrap(), 0.0);
+        let worst = compare(&reals(&[1.0, -100.0, 0.5]), &expected, 0.01).unwrap();
+        assert!((worst - 0.005).abs() < 1e-9, "{worst}");
+        for wrong in [&[1.0, -100.0, 2.0][..], &[1.0, f32::NAN, 0.0], &[1.0, -100.0], &[]] {
+            let error = compare(&reals(wrong), &expected, 0.01).unwrap_err().to_string();
+            assert!(error.contains("y is wrong"), "{wrong:?}: {error}");
+        }
+        assert!(compare(&[], &expected, 1.0).is_err());
+        assert!(compare(&reals(&[1e-9]), &reals(&[0.0]), 1.0).is_err());
+    }
+
+    #[test]
+    fn few_streams_may_draw_otherwise() {
+        let draws = |streams: &[u32]| {
+            let values = Outcome::Draws(streams.iter().map(|&class| vec![7, class]).collect());
+            vec![Observed { name: "draws".into(), values }]
+        };
+        let expected = draws(&[1; 16]);
+        let mut streams = [1; 16];
+        streams[3..5].fill(2);
+        compare(&draws(&streams), &expected, 0.0).unwrap();
+        streams[5] = 2;
+        assert!(compare(&draws(&streams), &expected, 0.0).is_err());
+        assert!(compare(&draws(&[2]), &draws(&[1]), 0.0).is_err());
+        assert!(compare(&draws(&[1]), &expected, 0.0).is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! GPU against CPU: the workloads of `benches/workloads.json` on every device, checked and then timed.
+//!
+//! `cargo bench --bench gpu_vs_cpu -- --help` tells the options. A later model adds its row to `workloads.json` and the
+//! program of its kind to `models/`.
+
+mod args;
+mod ceilings;
+mod check;
+mod generate;
+mod machine;
+mod models;
+mod plot;
+mod report;
+mod subject;
+mod table;
+mod time;
+mod workloads;
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
+
+pub use args::Args;
+use ceilings::Ceilings;
+use generate::Generation;
+use machine::{Machine, Target};
+use models::Model;
+use report::{Alternated, CPU, Report, Row};
+use subject::{Observed, ProgramSubject, Subject};
+use time::Effort;
+use workloads::{Case, Workloads};
+
+fn main() -> Result<()> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).format_timestamp(None).init();
+    let report = run(&Args::parse())?;
+    println!("{}, {}\n\n{}\n{}", report.machine, report.date, table::table(&report), table::LEGEND);
+    let failed = report.rows.iter().filter(|row| row.error.is_some()).count();
+    ensure!(failed == 0, "{failed} rows failed, the table says how");
+    Ok(())
+}
+
+/// Measures what the command line asks for and writes the files that it names.
+pub fn run(args: &Args) -> Result<Report> {
+    args.check()?;
+    let peers = args.peers.iter().map(|path| Report::read(path)).collect::<Result<_>>()?;
+    let cases = Workloads::read(args.workloads.as_deref())?.select(args)?;
+    let effort = Effort { runs: args.runs, time: Duration::from_secs_f64(args.seconds) };
+    let mut report = Report {
+        program: format!("receptive {}", env!("CARGO_PKG_VERSION")),
+        machine: Machine::here(),
+        date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        ceilings: vec![],
+        rows: vec![],
+        alternated: vec![],
+        skipped: vec![],
+        peers,
+    };
+    let targets = machine::targets(&args.devices)?;
+    for target in &targets {
+        progress(&format!("{}: ceilings", target.name));
+        report.ceilings.push(ceilings::ceilings(&target.name, &target.device, effort)?);
+    }
+    for job in workloads::jobs(cases) {
+        measure_job(&job, &targets, effort, &mut report)?;
+    }
+    report.compare();
+    if let Some(path) = &args.json {
+        report.write(path)?;
+    }
+    if let Some(path) = &args.plot {
+        plot::plot(&report, path)?;
+    }
+    Ok(report)
+}
+
+/// A case, built: the work and what it must give.
+struct Built {
+    case: Case,
+    work: Work,
+    /// What a step has to move.
+    bytes: u64,
+    /// How the CPU executor was checked, or what was wrong.
+    cpu_check: Result<String>,
+    /// What the CPU executor computes, where another device is compared with it.
+    reference: Vec<Observed>,
+}
+
+enum Work {
+    Program(Model),
+    Generation(Generation),
+}
+
+impl Work {
+    fn on(&self, device: &receptive::Device) -> Result<Box<dyn Subject + '_>> {
+        Ok(match self {
+            Self::Program(model) => Box::new(ProgramSubject::new(model, device)?),
+            Self::Generation(generation) => Box::new(generation.on(device)?),
+        })
+    }
+
+    fn parameters(&self) -> usize {
+        match self {
+            Self::Program(model) => model.parameters,
+            Self::Generation(generation) => generation.parameters,
+        }
+    }
+}
+
+/// Builds a case and computes its reference; nothing where there is no model of its kind yet.
+fn build(case: &Case, with_reference: bool) -> Result<Option<Built>> {
+    let (work, bytes) = if case.kind == generate::KIND {
+        let generation = Generation::new(case)?;
+        let bytes = generation.bytes;
+        (Work::Generation(generation), bytes)
+    } else {
+        match models::build(case)? {
+            Some(model) => {
+                let cost = model.program.cost(model.program.extent())?;
+                let (flops, stated) = (cost.flops, case.size.flops);
+                ensure!(flops == stated, "a step has {flops} floating-point operations, the workload states {stated}");
+                (Work::Program(model), cost.bytes)
+            }
+            None => return Ok(None),
+        }
+    };
+    let (parameters, stated) = (work.parameters(), case.size.parameters);
+    ensure!(parameters == stated, "the model has {parameters} parameters, the workload states {stated}");
+    let reference = if with_reference { work.on(&receptive::Device::Cpu)?.observe()? } else { vec![] };
+    Ok(Some(Built { case: case.clone(), work, bytes, cpu_check: check::cpu_against_double(case), reference }))
+}
+
+fn measure_job(job: &[Case], targets: &[Target], effort: Effort, report: &mut Report) -> Result<()> {
+    let with_reference = targets.iter().any(|target| target.name != CPU);
+    let mut built = vec![];
+    for case in job {
+        progress(&format!("{} {}: data and reference", case.workload, case.size_name));
+        let name = || format!("{} {}", case.workload, case.size_name);
+        match build(case, with_reference).with_context(name)? {
+            Some(case) => built.push(case),
+            None => report.skipped.push(format!("{}: left out, there is no model of this kind yet", name())),
+        }
+    }
+    for target in targets {
+        let ceilings = report.ceilings.iter().find(|ceilings| ceilings.device == target.name).cloned();
+        let rows = measure_on(&built, target, effort, ceilings.as_ref());
+        if let [reference, others @ ..] = &rows[..] {
+            for row in others {
+                if let (Some(ms), Some(of)) = (row.best_clock_ms(), reference.best_clock_ms()) {
+                    report.alternated.push(Alternated {
+                        device: target.name.clone(),
+                        size: row.size.clone(),
+                        workload: row.workload.clone(),
+                        reference: reference.workload.clone(),
+                        ratio: ms / of,
+                    });
+                }
+            }
+        }
+        report.rows.extend(rows);
+    }
+    Ok(())
+}
+
+/// The rows of a job on a device: checked, then measured in turns. What is wrong is not timed.
+fn measure_on(built: &[Built], target: &Target, effort: Effort, ceilings: Option<&Ceilings>) -> Vec<Row> {
+    let mut rows: Vec<Row> = built.iter().map(|built| built.row(target)).collect();
+    let mut subjects: Vec<Box<dyn Subject + '_>> = vec![];
+    let mut measured = vec![];
+    for (index, (built, row)) in built.iter().zip(&mut rows).enumerate() {
+        progress(&format!("{} {} on {}", row.workload, row.size, target.name));
+        match built.checked_on(target) {
+            Ok((subject, checked)) => {
+                row.checked = Some(checked);
+                row.dispatches = subject.dispatches();
+                row.peak_bytes = subject.memory_bytes();
+                subjects.push(subject);
+                measured.push(index);
+            }
+            Err(error) => row.error = Some(format!("{error:#}")),
+        }
+    }
+    match time::measure(&mut subjects, effort) {
+        Ok(times) => {
+            for (times, index) in times.into_iter().zip(measured) {
+                let row = &mut rows[index];
+                row.runs = Some(times.runs as u64);
+                row.steps = Some(times.steps);
+                (row.ms, row.device_ms, row.host_ms) = (Some(times.wall), times.device, times.host);
+                row.rate(ceilings);
+            }
+        }
+        Err(error) => measured.into_iter().for_each(|index| rows[index].error = Some(format!("{error:#}"))),
+    }
+    rows
+}
+
+impl Built {
+    fn row(&self, target: &Target) -> Row {
+        Row {
+            workload: self.case.workload.clone(),
+            size: self.case.size_name.clone(),
+            device: target.name.clone(),
+            precision: "f32".into(),
+            parameters: Some(self.work.parameters() as u64),
+            samples: Some(self.case.size.samples),
+            sample_unit: Some(self.case.sample_unit.clone()),
+            flops: Some(self.case.size.flops),
+            bytes: Some(self.bytes),
+            ..Row::default()
+        }
+    }
+
+    /// Ready on a device, and how it was checked.
+    fn checked_on(&self, target: &Target) -> Result<(Box<dyn Subject + '_>, String)> {
+        let cpu_check = self.cpu_check.as_ref().map_err(|error| anyhow::anyhow!("the CPU executor: {error:#}"))?;
+        let mut subject = self.work.on(&target.device)?;
+        if target.name == CPU {
+            return Ok((subject, cpu_check.clone()));
+        }
+        let worst = check::compare(&subject.observe()?, &self.reference, check::TOLERANCE)?;
+        let tolerance = check::TOLERANCE;
+        Ok((subject, format!("the CPU executor: {worst:.1e} of the largest value, {tolerance:.0e} is allowed")))
+    }
+}
+
+fn progress(what: &str) {
+    eprintln!("{what}");
+}

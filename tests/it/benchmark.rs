@@ -1,0 +1,44 @@
+//! The benchmark harness measures what it says. Its own unit tests run here too: cargo builds benchmarks, but does not
+//! test them.
+
+use clap::Parser as _;
+
+#[allow(dead_code, reason = "its main is cargo's")]
+#[path = "../../benches/gpu_vs_cpu/main.rs"]
+mod gpu_vs_cpu;
+
+#[test]
+fn a_workload_becomes_a_row_a_picture_and_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (json, plot) = (file("here.json"), file("here.svg"));
+    let line = ["gpu_vs_cpu", "--only", "conv_forward_25x25", "--device", "cpu", "--runs", "3", "--seconds", "1"];
+    let args = |more: &[&str]| gpu_vs_cpu::Args::parse_from([&line[..], more].concat());
+    gpu_vs_cpu::run(&args(&["--json", &json])).unwrap();
+
+    // A run of its own becomes the peer of the next.
+    let report = gpu_vs_cpu::run(&args(&["--peers", &json, "--plot", &plot])).unwrap();
+    let [row] = &report.rows[..] else { panic!("{:?}", report.rows) };
+    assert_eq!((row.workload.as_str(), row.device.as_str()), ("conv_forward_25x25_k7_d32", "cpu"));
+    assert_eq!((row.error.as_deref(), row.runs, row.parameters), (None, Some(3), Some(4400)));
+    let ms = row.ms.unwrap();
+    assert!(0.0 < ms.min && ms.min <= ms.median && ms.median <= ms.max, "{ms:?}");
+    assert!(row.percent_of_gemm.unwrap() > 0.0 && row.faster_than_cpu == Some(1.0), "{row:?}");
+    let peer = &report.peers[0].rows[0];
+    assert_eq!(peer.times_ours, Some(peer.ms.unwrap().median / ms.median));
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("conv_forward_25x25_k7_d32"));
+    let written: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(written["rows"][0]["ms"]["median"].as_f64(), Some(peer.ms.unwrap().median));
+}
+
+#[test]
+fn what_is_wrong_is_not_timed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workloads.json");
+    let text = std::fs::read_to_string("benches/workloads.json").unwrap().replace("4400", "4401");
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    let line = ["gpu_vs_cpu", "--only", "conv_forward_25x25", "--device", "cpu", "--workloads", &path];
+    let error = gpu_vs_cpu::run(&gpu_vs_cpu::Args::parse_from(line)).unwrap_err();
+    assert!(format!("{error:#}").contains("4400 parameters, the workload states 4401"), "{error:#}");
+}
