@@ -71,7 +71,8 @@ fn device(wanted: Option<&str>) -> Result<(Device, String)> {
     };
     let names = devices.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
     let found = devices.iter().position(|(_, name)| name.to_lowercase().contains(&wanted.to_lowercase()));
-    let index = found.ok_or_else(|| anyhow!("burn finds no Vulkan device whose name has '{wanted}'; there are: {names}"))?;
+    let index =
+        found.ok_or_else(|| anyhow!("burn finds no Vulkan device whose name has '{wanted}'; there are: {names}"))?;
     Ok(devices.swap_remove(index))
 }
 
@@ -111,10 +112,10 @@ fn main() -> Result<()> {
                     Err(anyhow!("not run: the time allowed was used up"))
                 }
                 // Burn panics where it fails; the other rows are still worth having.
-                _ => std::panic::catch_unwind(AssertUnwindSafe(|| {
-                    measure(name, &workload.kind, size, &device, limits)
-                }))
-                .unwrap_or_else(|_| Err(anyhow!("burn panicked; its message is above"))),
+                _ => {
+                    std::panic::catch_unwind(AssertUnwindSafe(|| measure(name, &workload.kind, size, &device, limits)))
+                        .unwrap_or_else(|_| Err(anyhow!("burn panicked; its message is above")))
+                }
             };
             let (timing, error) = match result {
                 Ok(timing) => (Some(timing), None),
