@@ -82,7 +82,8 @@ fn optimizers() -> Vec<OptimizerConfig> {
 fn naga_accepts_every_variant() {
     let keys = kernels();
     let covered: HashSet<&str> = keys.iter().map(|key| key.shader).collect();
-    for name in shader_names() {
+    // Kernels on cooperative matrices are checked in every configuration beside their operators.
+    for name in shader_names().filter(|name| !name.ends_with("_coop")) {
         assert!(covered.contains(name), "no case reaches the shader {name}");
     }
     for key in &keys {

@@ -1,7 +1,8 @@
 //! The convolution family on cooperative matrices: the tiles of `conv1d_coop.wgsl` and `conv1d_grad_weight_coop.wgsl`.
 
-use super::gpu::Tile;
-use crate::device::Capabilities;
+use super::gpu::{BUSY, Problem, Tile};
+use super::grad_weight::{Problem as GradWeight, Split, split};
+use crate::device::{Capabilities, Variant};
 use crate::graph::Dispatch;
 
 /// Matrices that a subgroup makes: rows, columns.
@@ -33,9 +34,9 @@ impl CoopTile {
         if bytes > capabilities.workgroup_bytes {
             return Err(format!("needs {bytes} bytes of workgroup memory"));
         }
-        // Threads read the same column of every row.
-        let columns = SLAB.max(tile.m()).max(tile.n()) / 4;
-        if threads > capabilities.max_invocations || !threads.is_multiple_of(columns) {
+        // Each thread reads the same four columns of several rows.
+        let even = [SLAB, tile.m(), tile.n()].iter().all(|columns| threads.is_multiple_of(columns / 4));
+        if threads > capabilities.max_invocations || !even {
             return Err(format!("{threads} threads"));
         }
         Ok(tile)
@@ -99,5 +100,141 @@ impl CoopTile {
             .constant("TILE_K", self.m())
             .constant("A_SIZE", SLAB * (self.m() / 4 + PADDING4))
             .constant("B_SIZE", SLAB * (self.n() / 4 + PADDING4))
+    }
+}
+
+/// A variant of the products: `M` rows and `N` columns of subgroups.
+pub(super) const fn product<const M: u32, const N: u32>(name: &'static str) -> Variant<Problem, Tile> {
+    Variant {
+        name,
+        admits: |problem, capabilities| {
+            if !problem.half {
+                return Err(NOT_HALF.to_owned());
+            }
+            if !problem.transposed && !problem.channels.is_multiple_of(4) {
+                return Err(format!("{} channels in are no multiple of 4", problem.channels));
+            }
+            Ok(CoopTile::new([M, N], capabilities)?.tile())
+        },
+        suits: |problem, capabilities| {
+            let tile = CoopTile::new([M, N], capabilities)?.tile();
+            suits(capabilities, [(problem.columns, tile.n)], problem.tiles(tile))
+        },
+    }
+}
+
+/// A variant of the weight gradient's partial sums: `M` rows and `N` columns of subgroups.
+pub(super) const fn grad_weight<const M: u32, const N: u32>(name: &'static str) -> Variant<GradWeight, Split> {
+    Variant {
+        name,
+        admits: |problem, capabilities| {
+            if !problem.half {
+                return Err(NOT_HALF.to_owned());
+            }
+            Ok(split(problem, CoopTile::new([M, N], capabilities)?.tile()))
+        },
+        suits: |problem, capabilities| {
+            let tile = CoopTile::new([M, N], capabilities)?.tile();
+            let tiles = problem.k.div_ceil(tile.m as usize) * problem.n.div_ceil(tile.n as usize);
+            let workgroups = tiles * split(problem, tile).slabs;
+            suits(capabilities, [(problem.k, tile.m), (problem.n, tile.n)], workgroups)
+        },
+    }
+}
+
+const NOT_HALF: &str = "activations are not stored as f16";
+
+/// Whether tiles are worth it: `sides` of the result and of a tile, neither of which may leave more than half of its
+/// tiles empty.
+fn suits<const SIDES: usize>(
+    capabilities: &Capabilities,
+    sides: [(usize, u32); SIDES],
+    workgroups: usize,
+) -> Result<(), String> {
+    if capabilities.software {
+        return Err("matrices are emulated".to_owned());
+    }
+    for (size, side) in sides {
+        let covered = size.next_multiple_of(side as usize);
+        if covered > 2 * size {
+            return Err(format!("{size} leave most of {covered} empty"));
+        }
+    }
+    if workgroups < BUSY { Err(format!("{workgroups} workgroups are fewer than {BUSY}")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gpu::TILES;
+    use super::super::grad_weight::SPLITS;
+    use super::*;
+    use crate::device::choose;
+
+    /// What NVIDIA's driver reports.
+    fn nvidia() -> Capabilities {
+        Capabilities {
+            f16: true,
+            subgroup_width: Some(32),
+            cooperative_matrix: Some(16),
+            workgroup_bytes: 48 << 10,
+            max_invocations: 1024,
+            ..Capabilities::floor()
+        }
+    }
+
+    fn problem(rows: usize, columns: usize) -> Problem {
+        Problem { rows, columns, channels: 64, transposed: false, half: true }
+    }
+
+    #[test]
+    fn large_problems_of_halves_get_matrices() {
+        let name = |problem: &Problem, capabilities: &Capabilities| {
+            choose("conv1d", TILES, problem, capabilities).unwrap().name
+        };
+        assert_eq!(name(&problem(1 << 16, 128), &nvidia()), "coop 4x2");
+        assert_eq!(name(&problem(1 << 16, 60), &nvidia()), "coop 4x1");
+        assert_eq!(name(&problem(1 << 13, 64), &nvidia()), "coop 2x1");
+        let ordinary = [
+            (problem(1 << 12, 64), nvidia()),
+            (problem(1 << 16, 20), nvidia()),
+            (Problem { half: false, ..problem(1 << 16, 128) }, nvidia()),
+            (Problem { channels: 6, ..problem(1 << 16, 128) }, nvidia()),
+            (problem(1 << 16, 128), Capabilities { software: true, ..nvidia() }),
+            (problem(1 << 16, 128), Capabilities { cooperative_matrix: None, ..nvidia() }),
+            (problem(1 << 16, 128), Capabilities { workgroup_bytes: 8 << 10, ..nvidia() }),
+        ];
+        for (problem, capabilities) in ordinary {
+            assert!(!name(&problem, &capabilities).contains("coop"), "{} x {}", problem.rows, problem.columns);
+        }
+        assert_eq!(name(&Problem { channels: 6, transposed: true, ..problem(1 << 16, 128) }, &nvidia()), "coop 4x2");
+        // WebGPU's least has no room for the largest tile.
+        let little = Capabilities { workgroup_bytes: 32 << 10, ..nvidia() };
+        assert_eq!(name(&problem(1 << 16, 128), &little), "coop 4x1");
+    }
+
+    #[test]
+    fn weight_gradients_split_time_to_get_matrices() {
+        let name = |k, n, rows, half| {
+            let problem = GradWeight { k, n, rows, half };
+            choose("conv1d_grad_weight", SPLITS, &problem, &nvidia()).unwrap().name
+        };
+        assert_eq!(name(132, 128, 1 << 16, true), "coop 4x1");
+        assert_eq!(name(68, 64, 1 << 16, true), "coop 4x1");
+        assert_eq!(name(52, 64, 1 << 16, true), "coop 2x1");
+        for ordinary in [name(132, 128, 1 << 16, false), name(20, 64, 1 << 16, true), name(68, 64, 1 << 11, true)] {
+            assert!(!ordinary.contains("coop"), "{ordinary}");
+        }
+    }
+
+    #[test]
+    fn tiles_on_known_devices() {
+        let tile = CoopTile::new([4, 2], &nvidia()).unwrap();
+        assert_eq!((tile.m(), tile.n(), tile.threads()), (128, 128, 256));
+        let software = Capabilities { subgroup_width: Some(8), cooperative_matrix: Some(8), ..nvidia() };
+        let tile = CoopTile::new([4, 1], &software).unwrap();
+        assert_eq!((tile.m(), tile.n(), tile.threads()), (64, 32, 32));
+        // 8 threads don't come out even with 16 groups of columns.
+        let narrow = Capabilities { subgroup_width: Some(8), ..nvidia() };
+        assert_eq!(CoopTile::new([1, 1], &narrow).unwrap_err(), "8 threads");
     }
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::coop::CoopTile;
+use super::coop::{self, CoopTile};
 use super::geometry::RowMap;
 use crate::device::{Capabilities, Choice, Variant, always, choose};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::graph::{Dispatch, Operand, Shape};
 use crate::ops::Activation;
 
 /// Workgroups that keep a large GPU busy.
-const BUSY: usize = 128;
+pub(super) const BUSY: usize = 128;
 
 /// Rows and columns of the tile that a workgroup makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +21,22 @@ pub(crate) struct Tile {
     pub coop: Option<CoopTile>,
 }
 
-/// The size of the matrix to be made.
+/// The matrix to be made.
 pub(crate) struct Problem {
     pub rows: usize,
     pub columns: usize,
+    /// Of the source.
+    pub channels: usize,
+    pub transposed: bool,
+    /// Whether all operands are stored as `f16`.
+    pub half: bool,
 }
 
-fn tiles(problem: &Problem, tile: Tile) -> usize {
-    problem.rows.div_ceil(tile.m as usize) * problem.columns.div_ceil(tile.n as usize)
+impl Problem {
+    /// Tiles, each a workgroup's.
+    pub fn tiles(&self, tile: Tile) -> usize {
+        self.rows.div_ceil(tile.m as usize) * self.columns.div_ceil(tile.n as usize)
+    }
 }
 
 fn suits(problem: &Problem, tile: Tile) -> Result<(), String> {
@@ -39,7 +47,7 @@ fn suits(problem: &Problem, tile: Tile) -> Result<(), String> {
     {
         return Err(format!("{} columns leave much of {covered} empty", problem.columns));
     }
-    let count = tiles(problem, tile);
+    let count = problem.tiles(tile);
     if count < BUSY { Err(format!("{count} workgroups are fewer than {BUSY}")) } else { Ok(()) }
 }
 
@@ -49,6 +57,9 @@ pub(super) const SMALL: Tile = Tile { m: 32, n: 32, coop: None };
 
 /// Tiles in order of preference.
 pub(crate) const TILES: &[Variant<Problem, Tile>] = &[
+    coop::product::<4, 2>("coop 4x2"),
+    coop::product::<4, 1>("coop 4x1"),
+    coop::product::<2, 1>("coop 2x1"),
     Variant { name: "tile 64x64", admits: |_, _| Ok(LARGE), suits: |problem, _| suits(problem, LARGE) },
     Variant {
         name: "tile 64x16",
@@ -109,8 +120,18 @@ pub(crate) struct Product<'a> {
 
 impl Product<'_> {
     pub fn dispatch(&self, capabilities: &Capabilities) -> Result<Dispatch> {
-        let planned = Problem { rows: self.target.planned.rows(), columns: self.columns };
+        let planned = self.problem(self.target.planned.rows());
         Ok(self.dispatch_as(choose("conv1d", TILES, &planned, capabilities)?))
+    }
+
+    fn problem(&self, rows: usize) -> Problem {
+        Problem {
+            rows,
+            columns: self.columns,
+            channels: self.source.shape.channels,
+            transposed: self.transposed,
+            half: false,
+        }
     }
 
     /// The same with a variant already chosen.
@@ -124,7 +145,7 @@ impl Product<'_> {
         let (weight_offset4, weight_stride4) = self.weight.place4();
         let (add_offset4, add_stride4) = place(self.add);
         let (pre_offset4, pre_stride4) = place(self.gate);
-        let workgroups = tiles(&Problem { rows, columns: self.columns }, tile);
+        let workgroups = self.problem(rows).tiles(tile);
         let params = Params {
             workgroups: workgroups as u32,
             rows: rows as u32,

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::coop;
 use super::cpu::weight_gradient;
 use super::geometry::Geometry;
 use super::gpu::{LARGE, SMALL, Tile};
@@ -63,7 +64,7 @@ impl Op for Conv1dGradWeight {
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (x, dy) = (&plan.inputs[0], &plan.inputs[1]);
         let (taps, n) = (self.geometry.kernel, dy.shape.channels);
-        let planned = Problem { k: partial_rows(taps, x.shape.channels), n, rows: dy.planned.rows() };
+        let planned = Problem { k: partial_rows(taps, x.shape.channels), n, rows: dy.planned.rows(), half: false };
         Ok(self.dispatches(plan, choose("conv1d_grad_weight", SPLITS, &planned, plan.capabilities)?))
     }
 
@@ -161,6 +162,8 @@ pub(crate) struct Problem {
     pub k: usize,
     pub n: usize,
     pub rows: usize,
+    /// Whether `x` and `dy` are stored as `f16`.
+    pub half: bool,
 }
 
 /// How the sum is split: tiles of the result, slabs of rows.
@@ -184,6 +187,8 @@ pub(super) fn split(problem: &Problem, tile: Tile) -> Split {
 }
 
 pub(crate) const SPLITS: &[Variant<Problem, Split>] = &[
+    coop::grad_weight::<4, 1>("coop 4x1"),
+    coop::grad_weight::<2, 1>("coop 2x1"),
     Variant {
         name: "tile 64x64",
         admits: |problem, _| Ok(split(problem, LARGE)),
