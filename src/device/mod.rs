@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 pub use capabilities::{Capabilities, TIER_VARIABLE, Tier};
 pub use gpu::{Gpu, TIMEOUT_VARIABLE};
+pub(crate) use kernel::HALF;
 pub use kernel::{Access, Kernel, KernelKey, PARAMETER_BYTES, shader_names};
 pub use summary::AdapterSummary;
 pub(crate) use variant::names;

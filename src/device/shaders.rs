@@ -9,6 +9,7 @@ macro_rules! table {
 /// `shaders/*.wgsl`
 const SHADERS: &[(&str, &str)] = table! { "":
     "activation"
+    "cast"
     "concat"
     "constant"
     "conv1d"
@@ -19,6 +20,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "embedding_grad"
     "gate"
     "grad_norm"
+    "loss_scale"
     "optimizer"
     "reduce"
     "regression_loss"
@@ -36,6 +38,7 @@ const SHARED: &[(&str, &str)] = table! { "shared/":
     "channels"
     "coop"
     "grid"
+    "loss_scale"
     "philox"
     "step"
     "storage"

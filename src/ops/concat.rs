@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::Result;
 use crate::graph::{
-    Aliasing, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, View, ViewMut,
-    cpu_reference, expect_kinds, for_row_tiles, shape_error,
+    Aliasing, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId,
+    View, ViewMut, cpu_reference, expect_kinds, for_row_tiles, shape_error,
 };
 use crate::ops::{Case, CaseInput, random_shape};
 use crate::random::Random;
@@ -160,6 +160,10 @@ impl Op for Concat {
         Ok(())
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
@@ -209,6 +213,10 @@ impl Op for Slice {
         Ok(())
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
@@ -246,6 +254,10 @@ impl Op for Place {
             return Err(shape_error(self, message));
         }
         Ok(vec![inputs[0].with_channels(self.channels)])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
     }
 
     cpu_reference!();

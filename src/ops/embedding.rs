@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
-    for_row_tiles, pad4, shape_error,
+    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference,
+    expect_kinds, for_row_tiles, pad4, shape_error,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::sum_time::SumTime;
@@ -304,6 +304,10 @@ impl Op for EmbeddingGrad {
         } else {
             Err(shape_error(self, format!("input {ids}, gradient {dy} and table {} don't fit", self.table)))
         }
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
     }
 
     cpu_reference!();

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, expect_same, for_row_tiles, pad4,
+    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId,
+    cpu_reference, expect_kinds, expect_same, for_row_tiles, pad4,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::{Case, CaseInput, random_shape};
@@ -80,6 +80,10 @@ impl Op for SumTime {
         let dx = gradient.push_one(SumTimeGrad { sum: *self }, &[dy, gradient.input(0)])?;
         gradient.give(0, dx);
         Ok(())
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
     }
 
     cpu_reference!();
@@ -169,6 +173,10 @@ impl Op for SumTimeGrad {
         expect_kinds(self, inputs, &[Kind::Real, Kind::Real])?;
         expect_same(self, inputs[0], Shape::new(self.sum.groups(inputs[1]).0, 1, inputs[1].channels))?;
         Ok(vec![inputs[1]])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
     }
 
     cpu_reference!();

@@ -6,7 +6,7 @@ use std::process::Command;
 use naga::valid::{Capabilities as Caps, ValidationFlags, Validator};
 use receptive::device::{Capabilities, KernelKey, shader_names};
 use receptive::exec::dispatches;
-use receptive::graph::Extent;
+use receptive::graph::{Extent, Precision};
 use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::ops::table::TABLE;
 use receptive::optim::{Adam, Method, OptimizerConfig, Sgd};
@@ -17,12 +17,15 @@ use crate::support::CaseProgram;
 /// The kernels of random cases of every operator, of whole training steps with every optimizer, and of generation.
 fn kernels() -> HashSet<KernelKey> {
     let floor = Capabilities::floor();
+    let f16 = Capabilities { f16: true, ..Capabilities::floor() };
+    let storages = [(Precision::F32, &floor), (Precision::F16, &f16), (Precision::F16, &floor)];
     let mut keys = HashSet::new();
     for (index, entry) in TABLE.iter().enumerate() {
-        for number in 0..60 {
+        for (number, (precision, capabilities)) in (0..60).flat_map(|number| storages.map(|storage| (number, storage)))
+        {
             let mut random = Random::new(3, index as u32, number);
-            let case = CaseProgram::new(&(entry.case)(&mut random), &mut random);
-            keys.extend(dispatches(&case.program, &floor).unwrap().into_iter().map(|d| d.kernel));
+            let case = CaseProgram::with(&(entry.case)(&mut random), &mut random, false, precision);
+            keys.extend(dispatches(&case.program, capabilities).unwrap().into_iter().map(|d| d.kernel));
         }
     }
     for config in configurations() {
@@ -30,27 +33,16 @@ fn kernels() -> HashSet<KernelKey> {
         for capabilities in generators() {
             keys.extend(receptive::generate::kernel(&model, 1, &capabilities).unwrap());
         }
-        for optimizer in optimizers() {
-            let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
-            let step = model.training(extent, &optimizer).unwrap();
-            keys.extend(dispatches(&step.program, &floor).unwrap().into_iter().map(|d| d.kernel));
+        for (precision, capabilities) in storages {
+            let model = model.clone().with_precision(precision);
+            for optimizer in optimizers() {
+                let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
+                let step = model.training(extent, &optimizer).unwrap();
+                keys.extend(dispatches(&step.program, capabilities).unwrap().into_iter().map(|d| d.kernel));
+            }
         }
     }
-    let halves: Vec<KernelKey> = keys.iter().flat_map(in_half).collect();
-    keys.extend(halves);
     keys
-}
-
-/// The same kernel with activations and weights in half precision, in both ways of storing them; nothing if it reads and
-/// writes neither.
-fn in_half(key: &KernelKey) -> Vec<KernelKey> {
-    let with = |define| {
-        let mut key = key.clone();
-        key.defines.push(define);
-        key
-    };
-    let packed = with("HALF_PACKED");
-    if packed.wgsl().unwrap() == key.wgsl().unwrap() { vec![] } else { vec![with("HALF"), packed] }
 }
 
 /// Devices for which the generator chooses another number of threads.

@@ -10,7 +10,7 @@ use super::geometry::{Geometry, RowMap};
 use super::gpu::{Product, SMALL};
 use super::grad_weight::{Conv1dGradWeight, Split};
 use crate::device::{Choice, Device, Gpu, KernelKey, PARAMETER_BYTES};
-use crate::graph::{Binding, Dispatch, GpuPlan, Operand, Shape, TensorId, pad4};
+use crate::graph::{Binding, Dispatch, GpuPlan, Operand, Shape, Storage, TensorId, pad4};
 use crate::ops::Activation;
 use crate::random::Random;
 
@@ -74,7 +74,7 @@ impl Tensor {
             }
         }
         let binding = Binding::Tensor(TensorId::new(0, index));
-        let operand = Operand { binding, shape, planned: shape, stride, offset, needed: true, param: None };
+        let operand = Operand { binding, shape, planned: shape, stride, offset, needed: true, param: None, half: true };
         Self::holding(operand, halves)
     }
 
@@ -333,11 +333,13 @@ fn check_grad_weight(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
         offset: 0,
         needed: true,
         param: None,
+        half: false,
     };
     let outputs = [output(0), output(1)];
     let op = Conv1dGradWeight { geometry, weight: shapes[0], bias: true };
     let inputs = [x.operand, dy.operand];
-    let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities: gpu.capabilities() };
+    let (capabilities, storage) = (gpu.capabilities(), Storage::Half);
+    let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities, storage };
     let slabs = 1 + below(random, 5);
     let dispatches = op.dispatches(&plan, choice(Split { tile: tile.tile(), slabs }));
     let ordinary = op.dispatches(&plan, choice(Split { tile: SMALL, slabs }));

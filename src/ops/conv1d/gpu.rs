@@ -130,7 +130,7 @@ impl Product<'_> {
             columns: self.columns,
             channels: self.source.shape.channels,
             transposed: self.transposed,
-            half: false,
+            half: self.source.half && self.weight.half && self.target.half,
         }
     }
 

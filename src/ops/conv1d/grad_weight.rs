@@ -9,8 +9,8 @@ use super::gpu::{LARGE, SMALL, Tile};
 use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, Cost, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
-    pad4, shape_error,
+    Binding, Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference,
+    expect_kinds, pad4, shape_error,
 };
 
 /// `dW[k] = Σ_t x[t · stride + k · dilation − pad_left]ᵀ · dy[t]`, `db = Σ_t dy[t]`.
@@ -59,12 +59,17 @@ impl Op for Conv1dGradWeight {
         Ok(outputs)
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (x, dy) = (&plan.inputs[0], &plan.inputs[1]);
         let (taps, n) = (self.geometry.kernel, dy.shape.channels);
-        let planned = Problem { k: partial_rows(taps, x.shape.channels), n, rows: dy.planned.rows(), half: false };
+        let planned =
+            Problem { k: partial_rows(taps, x.shape.channels), n, rows: dy.planned.rows(), half: x.half && dy.half };
         Ok(self.dispatches(plan, choose("conv1d_grad_weight", SPLITS, &planned, plan.capabilities)?))
     }
 

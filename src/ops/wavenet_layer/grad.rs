@@ -57,7 +57,7 @@ impl Op for GatedProjectionGrad {
             return Ok(vec![product.dispatch(plan.capabilities)?]);
         }
         // The halves don't begin at multiples of 4: the product goes by way of memory.
-        let dz = Operand::scratch(0, pre.planned.with_channels(columns), pre.shape.with_channels(columns));
+        let dz = Operand::scratch(0, pre.planned.with_channels(columns), pre.shape.with_channels(columns), pre);
         let product = Product { target: &dz, gate: None, ..product };
         Ok(vec![product.dispatch(plan.capabilities)?, gate::dispatch(pre, None, Some(&dz), out)])
     }

@@ -270,8 +270,9 @@ impl WaveNetLayer {
         let (z, pre, h) = (&outputs[0], &outputs[1], outputs.get(2));
         let place = |operand: Option<&Operand>| operand.map_or((0, 0), Operand::place4);
         let first = inputs.dilated.param.unwrap_or(0);
+        let start4 = inputs.dilated.place4().0;
         let weight4 = |operand: Option<&Operand>| {
-            operand.and_then(|o| o.param).map_or(0, |offset| (offset.saturating_sub(first) / 4) as u32)
+            operand.and_then(|o| o.param).map_or(0, |offset| start4 + (offset.saturating_sub(first) / 4) as u32)
         };
         let last = inputs.residual_bias.or(inputs.residual).or(inputs.dilated_bias).unwrap_or(inputs.dilated);
         let span = match (inputs.dilated.binding, last.binding) {
@@ -303,7 +304,7 @@ impl WaveNetLayer {
             condition_offset4,
             condition_stride4,
             condition_time: inputs.condition.map_or(0, |c| c.shape.time as u32),
-            dilated_weight4: 0,
+            dilated_weight4: start4,
             dilated_bias4: weight4(inputs.dilated_bias),
             residual_weight4: weight4(inputs.residual),
             residual_bias4: weight4(inputs.residual_bias),
