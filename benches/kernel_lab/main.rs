@@ -70,7 +70,7 @@ fn main() -> Result<()> {
                 Some(gpu) => {
                     let chosen = subject.chosen(op.family, gpu.capabilities())?;
                     for name in subject::variants(op.family).into_iter().filter(|name| name.contains(&args.variant)) {
-                        let mark = if chosen.as_deref() == Some(name) { " *" } else { "" };
+                        let mark = if chosen == Some(name) { " *" } else { "" };
                         rows.push((format!("{name}{mark}"), variant(&subject, op.family, name, &device, args.runs)));
                     }
                 }

@@ -96,11 +96,9 @@ impl Subject {
     }
 
     /// The variant that is chosen where none is forced.
-    pub fn chosen(&self, family: &str, capabilities: &Capabilities) -> Result<Option<String>> {
-        let prefix = format!("{family}: ");
+    pub fn chosen(&self, family: &str, capabilities: &Capabilities) -> Result<Option<&'static str>> {
         let all = dispatches(&self.program, capabilities)?;
-        let text = all.iter().filter_map(|d| d.variant.as_deref()).find_map(|text| text.strip_prefix(&prefix));
-        Ok(text.map(|text| text.split(" (").next().unwrap_or(text).to_owned()))
+        Ok(all.iter().filter_map(|d| d.variant.as_ref()).find(|choice| choice.family == family).map(|c| c.name))
     }
 }
 

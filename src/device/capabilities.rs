@@ -87,7 +87,7 @@ pub struct Capabilities {
     /// The adapter runs on the CPU.
     pub software: bool,
     /// Variants to take whether they are worth it or not, (family, variant): see [`Capabilities::forcing`].
-    pub(super) forced: Vec<(String, String)>,
+    pub forced: Vec<(String, String)>,
 }
 
 impl Capabilities {
