@@ -7,57 +7,12 @@
 
 enable wgpu_cooperative_matrix;
 
-#import grid
-#import activation
-#import channels
 #import coop
-#import storage
-
-struct Params {
-    workgroups: u32,
-    rows: u32,          // batch * time of dst
-    time: u32,          // of dst
-    src_time: u32,
-    taps: u32,
-    src_channels: u32,
-    n: u32,             // channels of dst
-    // source row of tap k at position t: (t * multiply + k * step + shift) / divide, where it divides
-    multiply: i32,
-    step: i32,
-    shift: i32,
-    divide: i32,
-    weight_offset4: u32,
-    weight_stride4: u32,
-    bias_offset4: u32,
-    src_offset4: u32,
-    src_stride4: u32,
-    dst_offset4: u32,
-    dst_stride4: u32,
-    add_offset4: u32,
-    add_stride4: u32,
-    add_time: u32,      // 1: one position serves the whole sequence
-    pre_offset4: u32,
-    pre_stride4: u32,
-    slope: f32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> src: array<act4>;
-@group(0) @binding(2) var<storage, read> weight: array<act4>;
-@group(0) @binding(3) var<storage, read_write> dst: array<act4>;
-#ifdef BIAS
-@group(0) @binding(4) var<storage, read> bias: array<act4>;
-#endif
-#ifdef ADD
-@group(0) @binding(5) var<storage, read> addend: array<act4>;
-#endif
-#ifdef GATE_GRADIENT
-@group(0) @binding(6) var<storage, read> pre: array<act4>;
-#endif
+#import grid
+#import product
 
 override TILE_M: u32 = 128u;    // SUBGROUPS_M * 2 * SIDE
 override TILE_N: u32 = 64u;     // SUBGROUPS_N * 4 * SIDE
-override ACTIVATION: u32 = 0u;
 override THREADS: u32 = 128u;
 override A_SIZE: u32 = 1280u;   // TILE_M * A_STRIDE4
 override B_SIZE: u32 = 576u;    // 32 * (TILE_N / 4 + PADDING4), TRANSPOSED: TILE_N * A_STRIDE4
@@ -67,58 +22,18 @@ const SLAB: u32 = 32u;
 const SLAB4: u32 = SLAB / 4u;
 const A_STRIDE4: u32 = SLAB4 + PADDING4;
 const SUMS_STRIDE4: u32 = SIDE / 2u + 1u;
-const NOWHERE: i32 = -0x40000000;
 
-// Of each row of the tile: where tap 0 reads in its sequence, before the division, and the sequence's first source row.
-var<workgroup> places: array<vec2<i32>, TILE_M>;
+var<workgroup> places: array<Row, TILE_M>;
 var<workgroup> a_tile: array<act4, A_SIZE>;     // [m][k4]
 // Forward: [k][n4]. TRANSPOSED: [n][k4], since the weights are contiguous along K then.
 var<workgroup> b_tile: array<act4, B_SIZE>;
 var<workgroup> sums: array<vec4<f32>, SUMS_SIZE>;    // two matrices side by side of each subgroup
 
-fn source(place: vec2<i32>, tap: u32, channel4: u32) -> act4 {
-    let at = place.x + i32(tap) * p.step;
-    if (tap >= p.taps || at < 0) {
+fn source(row: Row, tap: u32, channel4: u32) -> act4 {
+    if (tap >= TAPS || !is_there(row, tap)) {
         return act4();
     }
-#ifdef STRIDED
-    let row = u32(at / p.divide);
-    if (at % p.divide != 0) {
-        return act4();
-    }
-#else
-    let row = u32(at);
-#endif
-    if (row >= p.src_time) {
-        return act4();
-    }
-    return src[p.src_offset4 + (u32(place.y) + row) * p.src_stride4 + channel4];
-}
-
-fn store(m: u32, n4: u32, sum: vec4<f32>) {
-    if (m >= p.rows || n4 * 4u >= p.n) {
-        return;
-    }
-    var value = sum;
-#ifdef BIAS
-    value += load4(bias[p.bias_offset4 + n4]);
-#endif
-#ifdef ADD
-    value += load4(addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4]);
-#endif
-    let to = p.dst_offset4 + m * p.dst_stride4 + n4;
-#ifdef GATE_GRADIENT
-    // value is the gradient of z = tanh(a) * sigmoid(b); a and b lie n channels apart, as do their gradients.
-    let at = p.pre_offset4 + m * p.pre_stride4 + n4;
-    let half4 = p.n / 4u;
-    let a = safe_tanh4(load4(pre[at]));
-    let b = sigmoid4(load4(pre[at + half4]));
-    dst[to] = pack4(value * b * (vec4<f32>(1.0) - a * a));
-    dst[to + half4] = pack4(value * a * b * (vec4<f32>(1.0) - b));
-#else
-    // The padding stays zero, whatever the activation makes of it.
-    dst[to] = pack4(mask4(activate4(value, ACTIVATION, p.slope), n4 * 4u, p.n));
-#endif
+    return src[place(row, tap) + channel4];
 }
 
 // Stores what the subgroups left in `sums`: of the 2 x 4 matrices of each, row `i` and half `j`.
@@ -141,19 +56,16 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let tiles_n = (p.n + TILE_N - 1u) / TILE_N;
     let first_m = tile / tiles_n * TILE_M;
     let first_n = tile % tiles_n * TILE_N;
-    let src4 = (p.src_channels + 3u) / 4u;
-    let k_end = p.taps * src4 * 4u;
+    let k_end = TAPS * SRC4 * 4u;
 
     for (var i = local; i < TILE_M; i += THREADS) {
-        let m = first_m + i;
-        let at = i32(m % p.time) * p.multiply + p.shift;
-        places[i] = vec2<i32>(select(NOWHERE, at, m < p.rows), i32(m / p.time * p.src_time));
+        places[i] = row_of(first_m + i);
     }
     workgroupBarrier();
 
     let thread_k4 = local % SLAB4;
-    var tap = thread_k4 / src4;
-    var channel4 = thread_k4 % src4;
+    var tap = thread_k4 / SRC4;
+    var channel4 = thread_k4 % SRC4;
 
     // The subgroup's first matrices in workgroup memory.
     let subgroup_m = subgroup / SUBGROUPS_N;
@@ -186,7 +98,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         for (var i = local / SLAB4; i < TILE_N; i += THREADS / SLAB4) {
             let n = first_n + i;
             var value = act4();
-            if (n < p.n && tap < p.taps) {
+            if (n < p.n && tap < TAPS) {
                 value = weight[p.weight_offset4 + (tap * p.n + n) * p.weight_stride4 + channel4];
             }
             b_tile[i * b_stride4 + thread_k4] = value;
@@ -205,8 +117,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         }
 #endif
         channel4 += SLAB4;
-        while (channel4 >= src4) {
-            channel4 -= src4;
+        while (channel4 >= SRC4) {
+            channel4 -= SRC4;
             tap += 1u;
         }
         workgroupBarrier();

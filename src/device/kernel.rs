@@ -57,7 +57,7 @@ impl KernelKey {
     }
 
     pub(super) fn preprocess(&self, source: &str) -> Result<String> {
-        let text = preprocess::preprocess(self.shader, source, &self.defines, shaders::shared)
+        let text = preprocess::preprocess(self.shader, source, &self.defines, &self.constants, shaders::shared)
             .map_err(|error| self.error(error.to_string()))?;
         // WGSL wants it before everything else. On the first line, so that lines keep their numbers.
         Ok(if self.defines.contains(&HALF) { format!("enable f16; {text}") } else { text })

@@ -1,7 +1,7 @@
 //! The convolution family on cooperative matrices: the tiles of `conv1d_coop.wgsl` and `conv1d_grad_weight_coop.wgsl`.
 
-use super::gpu::{BUSY, Problem, Tile};
-use super::grad_weight::{Problem as GradWeight, Split, split};
+use super::grad_weight::{Problem as GradWeight, Split, Tile, split};
+use super::tiles::{BUSY, Kernel, Problem};
 use crate::device::{Capabilities, Variant};
 use crate::graph::Dispatch;
 
@@ -104,7 +104,7 @@ impl CoopTile {
 }
 
 /// A variant of the products: `M` rows and `N` columns of subgroups.
-pub(super) const fn product<const M: u32, const N: u32>(name: &'static str) -> Variant<Problem, Tile> {
+pub(super) const fn product<const M: u32, const N: u32>(name: &'static str) -> Variant<Problem, Kernel> {
     Variant {
         name,
         admits: |problem, capabilities| {
@@ -114,11 +114,14 @@ pub(super) const fn product<const M: u32, const N: u32>(name: &'static str) -> V
             if !problem.transposed && !problem.channels.is_multiple_of(4) {
                 return Err(format!("{} channels in are no multiple of 4", problem.channels));
             }
-            Ok(CoopTile::new([M, N], capabilities)?.tile())
+            if problem.gate {
+                return Err("no gate".to_owned());
+            }
+            CoopTile::new([M, N], capabilities).map(Kernel::Coop)
         },
         suits: |problem, capabilities| {
-            let tile = CoopTile::new([M, N], capabilities)?.tile();
-            suits(capabilities, [(problem.columns, tile.n)], problem.tiles(tile))
+            let tile = CoopTile::new([M, N], capabilities)?;
+            suits(capabilities, [(problem.columns, tile.n())], Kernel::Coop(tile).workgroups(problem))
         },
     }
 }
@@ -165,8 +168,8 @@ fn suits<const SIDES: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::gpu::TILES;
     use super::super::grad_weight::SPLITS;
+    use super::super::tiles::VARIANTS;
     use super::*;
     use crate::device::choose;
 
@@ -183,13 +186,13 @@ mod tests {
     }
 
     fn problem(rows: usize, columns: usize) -> Problem {
-        Problem { rows, columns, channels: 64, transposed: false, half: true }
+        Problem { rows, columns, gate: false, channels: 64, transposed: false, half: true }
     }
 
     #[test]
     fn large_problems_of_halves_get_matrices() {
         let name = |problem: &Problem, capabilities: &Capabilities| {
-            choose("conv1d", TILES, problem, capabilities).unwrap().name
+            choose("conv1d", VARIANTS, problem, capabilities).unwrap().name
         };
         assert_eq!(name(&problem(1 << 16, 128), &nvidia()), "coop 4x2");
         assert_eq!(name(&problem(1 << 16, 60), &nvidia()), "coop 4x1");

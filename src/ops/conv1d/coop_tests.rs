@@ -7,8 +7,9 @@ use half::f16;
 
 use super::coop::CoopTile;
 use super::geometry::{Geometry, RowMap};
-use super::gpu::{Product, SMALL};
-use super::grad_weight::{Conv1dGradWeight, Split};
+use super::gpu::{Epilogue, Product};
+use super::grad_weight::{self, Conv1dGradWeight, Split};
+use super::tiles::{self, Kernel};
 use crate::device::{Choice, Device, Gpu, KernelKey, PARAMETER_BYTES};
 use crate::graph::{Binding, Dispatch, GpuPlan, Operand, Shape, Storage, TensorId, pad4};
 use crate::ops::Activation;
@@ -241,11 +242,13 @@ fn check_product(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
         transposed,
         bias: bias.as_ref().map(|tensor| &tensor.operand),
         add: add.as_ref().map(|tensor| &tensor.operand),
-        gate: gate.as_ref().map(|tensor| &tensor.operand),
-        activation,
+        epilogue: match &gate {
+            Some(tensor) => Epilogue::GateGradient(&tensor.operand),
+            None => Epilogue::Activation(activation),
+        },
     };
-    let dispatch = product.dispatch_as(choice(tile.tile()));
-    let ordinary = in_half(product.dispatch_as(choice(SMALL)));
+    let dispatch = product.dispatch_as(choice(Kernel::Coop(tile)));
+    let ordinary = in_half(product.dispatch_as(choice(Kernel::Tile(tiles::SMALL))));
     let inputs: Vec<(Binding, &[u8])> = [Some(&source), Some(&weight), bias.as_ref(), add.as_ref(), gate.as_ref()]
         .into_iter()
         .flatten()
@@ -342,7 +345,7 @@ fn check_grad_weight(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
     let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities, storage };
     let slabs = 1 + below(random, 5);
     let dispatches = op.dispatches(&plan, choice(Split { tile: tile.tile(), slabs }));
-    let ordinary = op.dispatches(&plan, choice(Split { tile: SMALL, slabs }));
+    let ordinary = op.dispatches(&plan, choice(Split { tile: grad_weight::SMALL, slabs }));
     let ordinary: Vec<_> = ordinary.into_iter().map(in_half).collect();
     let scratch = dispatches[0].bindings[2];
     let Binding::Scratch { elements, .. } = scratch else { panic!("{scratch:?}") };

@@ -2,10 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::coop;
+use super::coop::{self, CoopTile};
 use super::cpu::weight_gradient;
 use super::geometry::Geometry;
-use super::gpu::{LARGE, SMALL, Tile};
 use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
@@ -170,6 +169,18 @@ pub(crate) struct Problem {
     /// Whether `x` and `dy` are stored as `f16`.
     pub half: bool,
 }
+
+/// The tile that a workgroup makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tile {
+    pub m: u32,
+    pub n: u32,
+    /// Where it is made of cooperative matrices.
+    pub coop: Option<CoopTile>,
+}
+
+pub(super) const LARGE: Tile = Tile { m: 64, n: 64, coop: None };
+pub(super) const SMALL: Tile = Tile { m: 32, n: 32, coop: None };
 
 /// How the sum is split: tiles of the result, slabs of rows.
 #[derive(Debug, Clone, Copy)]

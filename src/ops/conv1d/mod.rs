@@ -8,15 +8,17 @@ mod geometry;
 mod gpu;
 mod grad_input;
 mod grad_weight;
+mod tiles;
 
 use cpu::convolve;
 pub(crate) use cpu::{Gathered, add_to};
 pub use geometry::Geometry;
-pub(crate) use gpu::{Product, TILES};
+pub(crate) use gpu::{Epilogue, Product};
 pub(crate) use grad_input::Conv1dGradInput;
 pub use grad_input::conv1d_grad_input;
 pub use grad_weight::conv1d_grad_weight;
 pub(crate) use grad_weight::{Conv1dGradWeight, SPLITS};
+pub(crate) use tiles::VARIANTS;
 
 use crate::error::Result;
 use crate::graph::{
@@ -188,8 +190,7 @@ impl Op for Conv1d {
             transposed: false,
             bias: self.bias_position().map(|at| &plan.inputs[at]),
             add: self.add_position().map(|at| &plan.inputs[at]),
-            gate: None,
-            activation: self.activation,
+            epilogue: Epilogue::Activation(self.activation),
         };
         Ok(vec![product.dispatch(plan.capabilities)?])
     }

@@ -11,7 +11,7 @@ use crate::graph::{
     Binding, Cost, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
     expect_kinds, shape_error,
 };
-use crate::ops::conv1d::{Conv1dGradInput, Conv1dGradWeight, Product};
+use crate::ops::conv1d::{Conv1dGradInput, Conv1dGradWeight, Epilogue, Product};
 use crate::ops::gate::{GateGrad, check_condition, give_condition};
 use crate::ops::sum::Sum;
 use crate::ops::{Activation, Case, CaseInput, Geometry, gate};
@@ -245,8 +245,7 @@ impl WaveNetLayer {
             transposed: false,
             bias: inputs.dilated_bias,
             add: inputs.condition,
-            gate: None,
-            activation: Activation::Identity,
+            epilogue: Epilogue::Activation(Activation::Identity),
         };
         let mut dispatches = vec![convolution.dispatch(plan.capabilities)?, gate::dispatch(pre, None, None, z)];
         if let (Some(weight), Some(h)) = (inputs.residual, plan.outputs.get(2)) {
