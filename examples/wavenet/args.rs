@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use receptive::data::audio::MAX_RATE;
+use receptive::graph::Precision;
 use receptive::nn::WaveNetConfig;
 
 /// Trains WaveNet on raw audio and generates sound with it.
@@ -92,7 +94,11 @@ pub struct TrainArgs {
     /// adapter's name
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Training")]
     pub device: String,
-    /// Go on from the checkpoint in --out, with the same data, preset, chunk, batch and seed
+    /// How a GPU stores activations and the weights it reads: f32, or f16, which takes half the memory and traffic; sums,
+    /// trained weights and the optimizer are f32 in both
+    #[arg(long, value_name = "P", default_value_t, value_parser = precision(), help_heading = "Training")]
+    pub precision: Precision,
+    /// Go on from the checkpoint in --out, with the same data, preset, chunk, batch, seed and precision
     #[arg(long, help_heading = "Training")]
     pub resume: bool,
 
@@ -196,6 +202,10 @@ impl GenerateArgs {
         ensure!(wav(&self.out), "--out {out}: the name must end in .wav");
         Ok(())
     }
+}
+
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name| name.parse::<Precision>())
 }
 
 /// Whether a training has left something in a folder.

@@ -8,13 +8,18 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 /// A line: the loss of a step (counted from 1), or a validation after it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Line {
     pub step: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub loss: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub grad_norm: Option<f32>,
+    /// With `--precision f16`, the factor of the loss, and the steps left out so far because gradients overflowed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub loss_scale: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub skipped: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub valid_loss: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -82,6 +87,11 @@ impl MetricsFile {
         self.lines.iter().filter_map(|line| Some((line.step, line.valid_loss?))).collect()
     }
 
+    /// Steps left out because gradients overflowed.
+    pub fn skipped(&self) -> u64 {
+        self.lines.iter().rev().find_map(|line| line.skipped).unwrap_or(0)
+    }
+
     /// Time of training, over all runs.
     pub fn seconds(&self) -> f64 {
         self.lines.last().map_or(self.before, |line| line.seconds)
@@ -96,14 +106,7 @@ mod tests {
     fn a_resumed_file_forgets_what_will_be_made_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let line = |step, seconds| Line {
-            step,
-            loss: Some(1.0),
-            grad_norm: None,
-            valid_loss: None,
-            samples_per_second: None,
-            seconds,
-        };
+        let line = |step, seconds| Line { step, loss: Some(1.0), seconds, ..Line::default() };
         let mut metrics = MetricsFile::open(&path, None).unwrap();
         for step in 1..=5 {
             metrics.push(line(step, step as f64)).unwrap();

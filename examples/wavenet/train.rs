@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use receptive::Device;
 use receptive::data::Corpus;
 use receptive::generate::Sampling;
+use receptive::graph::Precision;
 use receptive::nn::{WaveNet, WaveNetConfig};
 use receptive::optim::{Decay, OptimizerConfig, Schedule};
 use receptive::train::{Event, Limit, Outcome, Reason, Trainer, TrainerOptions, WaveNetTask, WaveNetTaskOptions};
@@ -27,7 +28,7 @@ const DEFAULT_STEPS: u64 = 10_000;
 pub fn train(args: &TrainArgs) -> Result<()> {
     args.check()?;
     let corpus = audio::corpus(args)?;
-    let model = WaveNet::new(WaveNetConfig::preset(&args.preset)?)?;
+    let model = WaveNet::new(WaveNetConfig::preset(&args.preset)?)?.with_precision(args.precision);
     say(describe(&model, corpus.rate)?.trim_end());
     let (train, valid) = audio::chunks(&corpus, &model, args.chunk)?;
     let baselines = valid.as_ref().map(|valid| Baselines::of(&train, valid, model.config().classes)).transpose()?;
@@ -37,6 +38,9 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     }
     let device = Device::select(&args.device)?;
     say(&format!("device: {device}"));
+    if args.precision == Precision::F16 && device.as_gpu().is_none() {
+        say("precision: the CPU computes in f32; only the loss is scaled as --precision f16 has it");
+    }
     let optimizer = OptimizerConfig { clip_norm: (args.clip > 0.0).then_some(args.clip), ..OptimizerConfig::default() };
     let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: Some(args.valid_chunks) };
     let task = WaveNetTask::new(model.clone(), train, valid, options)?;
@@ -128,28 +132,24 @@ fn run(
 
 fn on_event(event: &Event, progress: &mut Progress, metrics: &mut MetricsFile, shown: terminal::Limit) -> Result<()> {
     match *event {
-        Event::Step { step, loss, grad_norm, samples_per_second, seconds, .. } => {
+        Event::Step { step, loss, grad_norm, scaling, samples_per_second, seconds, .. } => {
             let step = step + 1;
             progress.update(step, &terminal::training_message(step, shown, loss, samples_per_second));
             metrics.push(Line {
                 step,
                 loss: Some(loss),
-                grad_norm: Some(grad_norm),
-                valid_loss: None,
+                // JSON has no way to write that of a step left out.
+                grad_norm: Some(grad_norm).filter(|norm| norm.is_finite()),
+                loss_scale: scaling.map(|scaling| scaling.scale),
+                skipped: scaling.map(|scaling| scaling.skipped),
                 samples_per_second: Some(samples_per_second),
                 seconds,
+                ..Line::default()
             })
         }
         Event::Validated { step, loss, seconds } => {
             progress.line(&format!("step {}: validation loss {loss:.3}", grouped(step as usize)));
-            metrics.push(Line {
-                step,
-                loss: None,
-                grad_norm: None,
-                valid_loss: Some(loss),
-                samples_per_second: None,
-                seconds,
-            })?;
+            metrics.push(Line { step, valid_loss: Some(loss), seconds, ..Line::default() })?;
             metrics.flush()
         }
         Event::Saved { .. } => metrics.flush(),
@@ -177,14 +177,7 @@ fn report(
             let loss = trainer.validate()?;
             if let Some(loss) = loss {
                 let (step, seconds) = (outcome.step, outcome.seconds);
-                metrics.push(Line {
-                    step,
-                    loss: None,
-                    grad_norm: None,
-                    valid_loss: Some(loss),
-                    samples_per_second: None,
-                    seconds,
-                })?;
+                metrics.push(Line { step, valid_loss: Some(loss), seconds, ..Line::default() })?;
                 metrics.flush()?;
             }
             loss
@@ -245,6 +238,9 @@ fn summary(
             "validation loss {loss:.3} nats a sample; baselines: class histogram {:.3}, previous class {:.3}",
             baselines.histogram, baselines.first_order
         ));
+    }
+    if metrics.skipped() > 0 {
+        lines.push(format!("{} steps left out: their gradients overflowed f16", grouped(metrics.skipped() as usize)));
     }
     if let Some(similarity) = measure::similarity(recordings, samples, corpus.rate) {
         lines.push(format!("sample: {similarity}"));

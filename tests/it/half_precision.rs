@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use receptive::data::{DataError, Prefetch};
 use receptive::exec::{Executor, Store};
-use receptive::graph::{Extent, Graph, Init, Precision, Program, Shape, State, TensorId};
+use receptive::graph::{Extent, Graph, Init, Precision, Program, Shape, State, StepArgs, TensorId};
 use receptive::nn::{WaveNet, WaveNetConfig};
 use receptive::ops::{self, Reduction};
 use receptive::optim::{self, LossScale, OptimizerConfig};
@@ -206,5 +206,61 @@ fn memory_halves() {
             full.0
         );
         assert!(half.1 <= 128 << 20, "{preset}: binds {} bytes", half.1);
+    }
+}
+
+#[test]
+fn little_is_converted() {
+    let model = WaveNet::new(config()).unwrap().with_precision(Precision::F16);
+    let extent = Extent { batch: 2, time: 100 };
+    let text = model.training(extent, &optimizer()).unwrap().program.to_string();
+    // All parameters, and the sum of the layers' skip biases.
+    assert_eq!(text.matches("Cast(").count(), 2, "{text}");
+    assert!(text.contains("Cast(params)"), "{text}");
+}
+
+/// Parameters that a step has updated are read as they are then, inputs and outputs come and go as `f32`, and a metric that
+/// an operator stores as `f16` is one like any other.
+#[test]
+fn what_is_read_is_what_was_written() {
+    for device in gpus() {
+        let mut graph = Graph::new(Extent { batch: 2, time: 3 }).unwrap().with_precision(Precision::F16);
+        let vector = graph.param("vector", Shape::vector(5), Init::Zeros, true).unwrap();
+        let input = graph.input("input", 0, 5).unwrap();
+        let single = graph.input("single", 0, 1).unwrap();
+        let before = ops::scale(&mut graph, vector, 1.0).unwrap();
+        let sum = ops::sum_rows(&mut graph, before).unwrap();
+        let zeros = ops::constant(&mut graph, Shape::vector(5), 0.0).unwrap();
+        let loss = ops::mse(&mut graph, sum, zeros, Reduction::Sum).unwrap();
+        let gradients = graph.backward(loss).unwrap();
+        let sgd = OptimizerConfig { method: optim::Method::Sgd(optim::Sgd::default()), clip_norm: None };
+        optim::append(&mut graph, &gradients, &sgd).unwrap();
+        let after = ops::scale(&mut graph, vector, 2.0).unwrap();
+        let doubled = ops::scale(&mut graph, input, 2.0).unwrap();
+        let last = ops::slice(&mut graph, after, 4, 1).unwrap();
+        let program = Arc::new(graph.finish(&[before, after, doubled, single, sum], &[last]).unwrap());
+        let store = Store::new(&device);
+        let mut executor = Executor::new(&program, &store).unwrap();
+        executor.set_poison(true).unwrap();
+        for step in 0..3 {
+            // Exact in f16, and others every time.
+            let values = [1.0, -0.5, 0.25, 3.0, -7.5].map(|v| v + step as f32);
+            let mut flat = vec![0.0; program.params().flat_len()];
+            program.params().get(0).unwrap().scatter(&values, &mut flat);
+            store.write(State::Params, &flat).unwrap();
+            let inputs: Vec<f32> = (0..30).map(|i| i as f32 * 0.5 - step as f32).collect();
+            executor.write(input, &inputs).unwrap();
+            executor.write(single, &inputs[..6]).unwrap();
+            let unscaled = LossScale { exponent: -LossScale::FIRST, ..LossScale::default() };
+            store.write(State::LossScale, &unscaled.state()).unwrap();
+            executor.run(&StepArgs { learning_rate: 0.25, step, seed: 0 }).unwrap();
+            assert_eq!(executor.read(before).unwrap(), values, "{device}");
+            assert_eq!(executor.read(sum).unwrap(), values);
+            assert_eq!(executor.read(single).unwrap(), &inputs[..6]);
+            assert_eq!(executor.read(doubled).unwrap(), inputs.iter().map(|v| v * 2.0).collect::<Vec<_>>());
+            // The gradient is twice the values, of which the update takes a quarter away.
+            assert_eq!(executor.read(after).unwrap(), values, "{device}");
+            assert_eq!(executor.wait().unwrap()[0].values, [values[4]]);
+        }
     }
 }
