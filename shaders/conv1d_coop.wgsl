@@ -36,15 +36,25 @@ fn source(row: Row, tap: u32, channel4: u32) -> act4 {
     return src[place(row, tap) + channel4];
 }
 
-// Stores what the subgroups left in `sums`: of the 2 x 4 matrices of each, row `i` and half `j`.
+// Stores what the subgroups left in `sums`: of the 2 x 4 matrices of each, row `i` and pair `j`. With GATE a pair is one of
+// a and one of b.
 fn store_sums(first_m: u32, first_n: u32, i: u32, j: u32, local: u32) {
+#ifdef GATE
+    let columns = SIDE / 4u;
+#else
     let columns = SIDE / 2u;
+#endif
     for (var e = local; e < SUBGROUPS_M * SUBGROUPS_N * SIDE * columns; e += THREADS) {
         let row = e / columns;
         let subgroup = row / SIDE;
         let m = first_m + (subgroup / SUBGROUPS_N * 2u + i) * SIDE + row % SIDE;
         let n4 = first_n / 4u + (subgroup % SUBGROUPS_N * 2u + j) * columns + e % columns;
-        store(m, n4, sums[row * SUMS_STRIDE4 + e % columns]);
+        let at = row * SUMS_STRIDE4 + e % columns;
+#ifdef GATE
+        store_gate(m, n4, sums[at], sums[at + columns]);
+#else
+        store(m, n4, sums[at]);
+#endif
     }
 }
 
@@ -53,9 +63,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         @builtin(local_invocation_index) local: u32, @builtin(subgroup_id) subgroup: u32) {
     // A workgroup beyond the last has no rows.
     let tile = workgroup_index(id, count);
-    let tiles_n = (p.n + TILE_N - 1u) / TILE_N;
+#ifdef GATE
+    let tile_n = TILE_N / 2u;       // a column of z takes one of a and one of b
+#else
+    let tile_n = TILE_N;
+#endif
+    let tiles_n = (p.n + tile_n - 1u) / tile_n;
     let first_m = tile / tiles_n * TILE_M;
-    let first_n = tile % tiles_n * TILE_N;
+    let first_n = tile % tiles_n * tile_n;
     let k_end = TAPS * SRC4 * 4u;
 
     for (var i = local; i < TILE_M; i += THREADS) {
@@ -81,14 +96,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let b_step = SIDE / 4u;
 #endif
 
-    var sum00: sum_matrix;
-    var sum01: sum_matrix;
-    var sum02: sum_matrix;
-    var sum03: sum_matrix;
-    var sum10: sum_matrix;
-    var sum11: sum_matrix;
-    var sum12: sum_matrix;
-    var sum13: sum_matrix;
+#for i 2
+#for j 4
+    var sum$i$j: sum_matrix;
+#endfor
+#endfor
 
     for (var k = 0u; k < k_end; k += SLAB) {
         for (var m = local / SLAB4; m < TILE_M; m += THREADS / SLAB4) {
@@ -108,10 +120,17 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         for (var i = local; i < SLAB * (TILE_N / 4u); i += THREADS) {
             let row = i / (TILE_N / 4u);
             let column4 = i % (TILE_N / 4u);
+#ifdef GATE
+            // Of a subgroup's 4 matrices side by side two are of a, two of b.
+            let n4 = first_n / 4u + column4 / SIDE * (SIDE / 2u) + column4 % (SIDE / 2u);
+            let from4 = n4 + select(0u, p.n / 4u, column4 % SIDE >= SIDE / 2u);
+#else
             let n4 = first_n / 4u + column4;
+            let from4 = n4;
+#endif
             var value = act4();
             if (k + row < k_end && n4 * 4u < p.n) {
-                value = weight[p.weight_offset4 + (k + row) * p.weight_stride4 + n4];
+                value = weight[p.weight_offset4 + (k + row) * p.weight_stride4 + from4];
             }
             b_tile[row * b_stride4 + column4] = value;
         }
@@ -124,29 +143,25 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         workgroupBarrier();
         for (var s = 0u; s < SLAB; s += SIDE) {
             let a_at = a_first + s / 4u;
-            let a0 = coopLoadT<left_matrix>(&a_tile[a_at], A_STRIDE4);
-            let a1 = coopLoadT<left_matrix>(&a_tile[a_at + SIDE * A_STRIDE4], A_STRIDE4);
+#for i 2
+            let a$i = coopLoadT<left_matrix>(&a_tile[a_at + $iu * SIDE * A_STRIDE4], A_STRIDE4);
+#endfor
 #ifdef TRANSPOSED
             let b_at = b_first + s / 4u;
-            let b0 = coopLoad<right_matrix>(&b_tile[b_at], b_stride4);
-            let b1 = coopLoad<right_matrix>(&b_tile[b_at + b_step], b_stride4);
-            let b2 = coopLoad<right_matrix>(&b_tile[b_at + 2u * b_step], b_stride4);
-            let b3 = coopLoad<right_matrix>(&b_tile[b_at + 3u * b_step], b_stride4);
+#for j 4
+            let b$j = coopLoad<right_matrix>(&b_tile[b_at + $ju * b_step], b_stride4);
+#endfor
 #else
             let b_at = b_first + s * b_stride4;
-            let b0 = coopLoadT<right_matrix>(&b_tile[b_at], b_stride4);
-            let b1 = coopLoadT<right_matrix>(&b_tile[b_at + b_step], b_stride4);
-            let b2 = coopLoadT<right_matrix>(&b_tile[b_at + 2u * b_step], b_stride4);
-            let b3 = coopLoadT<right_matrix>(&b_tile[b_at + 3u * b_step], b_stride4);
+#for j 4
+            let b$j = coopLoadT<right_matrix>(&b_tile[b_at + $ju * b_step], b_stride4);
+#endfor
 #endif
-            sum00 = coopMultiplyAdd(a0, b0, sum00);
-            sum01 = coopMultiplyAdd(a0, b1, sum01);
-            sum02 = coopMultiplyAdd(a0, b2, sum02);
-            sum03 = coopMultiplyAdd(a0, b3, sum03);
-            sum10 = coopMultiplyAdd(a1, b0, sum10);
-            sum11 = coopMultiplyAdd(a1, b1, sum11);
-            sum12 = coopMultiplyAdd(a1, b2, sum12);
-            sum13 = coopMultiplyAdd(a1, b3, sum13);
+#for i 2
+#for j 4
+            sum$i$j = coopMultiplyAdd(a$i, b$j, sum$i$j);
+#endfor
+#endfor
         }
         workgroupBarrier();
     }
@@ -155,23 +170,26 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let left = subgroup * SIDE * SUMS_STRIDE4;
     let right = left + SIDE / 4u;
     let stride4 = SUMS_STRIDE4;
-    coopStoreT(sum00, &sums[left], stride4);
-    coopStoreT(sum01, &sums[right], stride4);
+#for i 2
+#ifdef GATE
+    coopStoreT(sum$i0, &sums[left], stride4);
+    coopStoreT(sum$i2, &sums[right], stride4);
+#else
+    coopStoreT(sum$i0, &sums[left], stride4);
+    coopStoreT(sum$i1, &sums[right], stride4);
+#endif
     workgroupBarrier();
-    store_sums(first_m, first_n, 0u, 0u, local);
+    store_sums(first_m, first_n, $iu, 0u, local);
     workgroupBarrier();
-    coopStoreT(sum02, &sums[left], stride4);
-    coopStoreT(sum03, &sums[right], stride4);
+#ifdef GATE
+    coopStoreT(sum$i1, &sums[left], stride4);
+    coopStoreT(sum$i3, &sums[right], stride4);
+#else
+    coopStoreT(sum$i2, &sums[left], stride4);
+    coopStoreT(sum$i3, &sums[right], stride4);
+#endif
     workgroupBarrier();
-    store_sums(first_m, first_n, 0u, 1u, local);
+    store_sums(first_m, first_n, $iu, 1u, local);
     workgroupBarrier();
-    coopStoreT(sum10, &sums[left], stride4);
-    coopStoreT(sum11, &sums[right], stride4);
-    workgroupBarrier();
-    store_sums(first_m, first_n, 1u, 0u, local);
-    workgroupBarrier();
-    coopStoreT(sum12, &sums[left], stride4);
-    coopStoreT(sum13, &sums[right], stride4);
-    workgroupBarrier();
-    store_sums(first_m, first_n, 1u, 1u, local);
+#endfor
 }

@@ -115,14 +115,11 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     let b_first = subgroup % SUBGROUPS_N * SIDE;
     let side4 = SIDE / 4u;
 
-    var sum00: sum_matrix;
-    var sum01: sum_matrix;
-    var sum02: sum_matrix;
-    var sum03: sum_matrix;
-    var sum10: sum_matrix;
-    var sum11: sum_matrix;
-    var sum12: sum_matrix;
-    var sum13: sum_matrix;
+#for i 2
+#for j 4
+    var sum$i$j: sum_matrix;
+#endfor
+#endfor
 
     for (var i = local; i < STEP; i += THREADS) {
         places[i] = place(first_row + i, end_row);
@@ -151,20 +148,17 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
             // Columns of the left matrices are rows of the tile.
             let a_at = a_first + s * a_stride4;
             let b_at = b_first + s * b_stride4;
-            let a0 = coopLoad<left_matrix>(&a_tile[a_at], a_stride4);
-            let a1 = coopLoad<left_matrix>(&a_tile[a_at + side4], a_stride4);
-            let b0 = coopLoadT<right_matrix>(&b_tile[b_at], b_stride4);
-            let b1 = coopLoadT<right_matrix>(&b_tile[b_at + side4], b_stride4);
-            let b2 = coopLoadT<right_matrix>(&b_tile[b_at + 2u * side4], b_stride4);
-            let b3 = coopLoadT<right_matrix>(&b_tile[b_at + 3u * side4], b_stride4);
-            sum00 = coopMultiplyAdd(a0, b0, sum00);
-            sum01 = coopMultiplyAdd(a0, b1, sum01);
-            sum02 = coopMultiplyAdd(a0, b2, sum02);
-            sum03 = coopMultiplyAdd(a0, b3, sum03);
-            sum10 = coopMultiplyAdd(a1, b0, sum10);
-            sum11 = coopMultiplyAdd(a1, b1, sum11);
-            sum12 = coopMultiplyAdd(a1, b2, sum12);
-            sum13 = coopMultiplyAdd(a1, b3, sum13);
+#for i 2
+            let a$i = coopLoad<left_matrix>(&a_tile[a_at + $iu * side4], a_stride4);
+#endfor
+#for j 4
+            let b$j = coopLoadT<right_matrix>(&b_tile[b_at + $ju * side4], b_stride4);
+#endfor
+#for i 2
+#for j 4
+            sum$i$j = coopMultiplyAdd(a$i, b$j, sum$i$j);
+#endfor
+#endfor
         }
         workgroupBarrier();
     }
@@ -173,23 +167,16 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     let left = subgroup * SIDE * SUMS_STRIDE4;
     let right = left + side4;
     let stride4 = SUMS_STRIDE4;
-    coopStoreT(sum00, &sums[left], stride4);
-    coopStoreT(sum01, &sums[right], stride4);
+#for i 2
+    coopStoreT(sum$i0, &sums[left], stride4);
+    coopStoreT(sum$i1, &sums[right], stride4);
     workgroupBarrier();
-    store_sums(slab, first_k, first_n4, 0u, 0u, local);
+    store_sums(slab, first_k, first_n4, $iu, 0u, local);
     workgroupBarrier();
-    coopStoreT(sum02, &sums[left], stride4);
-    coopStoreT(sum03, &sums[right], stride4);
+    coopStoreT(sum$i2, &sums[left], stride4);
+    coopStoreT(sum$i3, &sums[right], stride4);
     workgroupBarrier();
-    store_sums(slab, first_k, first_n4, 0u, 1u, local);
+    store_sums(slab, first_k, first_n4, $iu, 1u, local);
     workgroupBarrier();
-    coopStoreT(sum10, &sums[left], stride4);
-    coopStoreT(sum11, &sums[right], stride4);
-    workgroupBarrier();
-    store_sums(slab, first_k, first_n4, 1u, 0u, local);
-    workgroupBarrier();
-    coopStoreT(sum12, &sums[left], stride4);
-    coopStoreT(sum13, &sums[right], stride4);
-    workgroupBarrier();
-    store_sums(slab, first_k, first_n4, 1u, 1u, local);
+#endfor
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod benchmark;
 mod chord;
 mod concat;
+mod coop;
 mod cost;
 mod device;
 mod floor;

@@ -112,7 +112,7 @@ fn child_does_not_grow() {
 }
 
 /// Three steps on the first rows and samples of a batch: the losses and the weights.
-fn three_steps(
+pub fn three_steps(
     program: &WaveNetProgram,
     executor: &mut Executor,
     store: &Store,

@@ -50,6 +50,11 @@ impl CoopTile {
         self.subgroups[1] * MATRICES[1] * self.size
     }
 
+    /// Columns of the target; with `gate` each takes two of the sum.
+    pub fn columns(self, gate: bool) -> u32 {
+        if gate { self.n() / 2 } else { self.n() }
+    }
+
     pub fn tile(self) -> Tile {
         Tile { m: self.m(), n: self.n(), coop: Some(self) }
     }
@@ -65,7 +70,7 @@ impl CoopTile {
 
     /// The most that any of the kernels needs.
     fn workgroup_bytes(self) -> u32 {
-        let places = self.m().max(SLAB) * 8;
+        let places = self.m().max(SLAB) * 12;
         let by_row = |columns: u32| SLAB * (columns / 4 + PADDING4);
         let by_column = |columns: u32| columns * (SLAB / 4 + PADDING4);
         let a = by_column(self.m()).max(by_row(self.m()));
@@ -114,14 +119,14 @@ pub(super) const fn product<const M: u32, const N: u32>(name: &'static str) -> V
             if !problem.transposed && !problem.channels.is_multiple_of(4) {
                 return Err(format!("{} channels in are no multiple of 4", problem.channels));
             }
-            if problem.gate {
-                return Err("no gate".to_owned());
+            if problem.gate && !problem.columns.is_multiple_of(4) {
+                return Err(format!("no gate of {} channels", problem.columns));
             }
             CoopTile::new([M, N], capabilities).map(Kernel::Coop)
         },
         suits: |problem, capabilities| {
             let tile = CoopTile::new([M, N], capabilities)?;
-            suits(capabilities, [(problem.columns, tile.n())], Kernel::Coop(tile).workgroups(problem))
+            suits(capabilities, [(problem.columns, tile.columns(problem.gate))], Kernel::Coop(tile).workgroups(problem))
         },
     }
 }

@@ -160,9 +160,13 @@ fn naga_accepts_every_configuration() {
         for subgroups in SUBGROUPS {
             let tile = CoopTile { size, width, subgroups };
             dispatches.push(tile.grad_weight());
-            for bits in 0..32_u32 {
+            for bits in 0..64_u32 {
                 let on = |bit: u32| bits >> bit & 1 == 1;
-                let names = ["STRIDED", "BIAS", "ADD", "GATE_GRADIENT"];
+                // The gate is forward only, one or the other; what it saves is its own.
+                if on(3) && (on(0) || on(5)) || on(4) && !on(3) {
+                    continue;
+                }
+                let names = ["BIAS", "ADD", "GATE", "SAVE", "GATE_GRADIENT"];
                 let add = |dispatch: Dispatch, (bit, name)| dispatch.define(name, on(bit));
                 dispatches.push((1..).zip(names).fold(tile.product(on(0)).define("TRANSPOSED", on(0)), add));
             }
@@ -202,112 +206,156 @@ fn products_of_any_shape() {
     }
 }
 
+/// What is made of a sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Made {
+    Activation(Activation),
+    Gate,
+    GateGradient,
+}
+
 fn check_product(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
     let geometry = geometry(random);
     let (batch, long) = (1 + below(random, 3), geometry.reach() + 3 + below(random, 150));
     let short = geometry.out_time(long).unwrap();
-    let transposed = random.below(2) == 0;
+    let made = match random.below(4) {
+        0 => Made::Gate,
+        1 => Made::GateGradient,
+        _ => Made::Activation(Activation::ALL[below(random, Activation::ALL.len() as u32)]),
+    };
+    let transposed = made != Made::Gate && random.below(2) == 0;
     // Channels in: a multiple of 4 forward.
     let channels = if transposed { 1 + below(random, 70) } else { 4 * (1 + below(random, 18)) };
-    let gated = random.below(3) == 0;
-    let columns = if gated { 4 * (1 + below(random, 24)) } else { 1 + below(random, 150) };
+    let columns = if let Made::Activation(_) = made { 1 + below(random, 150) } else { 4 * (1 + below(random, 24)) };
     let (map, time, source_time) =
         if transposed { (geometry.backward(), long, short) } else { (geometry.forward(), short, long) };
 
     let target = Shape::new(batch, time, columns);
+    let both = target.with_channels(2 * columns);
+    let sums = if made == Made::Gate { both } else { target };
     let taps = geometry.kernel;
     let source = Tensor::new(random, 0, Shape::new(batch, source_time, channels), Some(1.0));
     let weight = match transposed {
         true => Shape::new(taps, columns, channels),
-        false => Shape::new(taps, channels, columns),
+        false => Shape::new(taps, channels, sums.channels),
     };
     let weight = Tensor::new(random, 1, weight, Some(1.0 / ((taps * channels) as f32).sqrt()));
-    let made = if gated { target.with_channels(2 * columns) } else { target };
-    let output = Tensor::new(random, 2, made, None);
-    let bias = (random.below(2) == 0).then(|| Tensor::new(random, 3, Shape::vector(columns), Some(1.0)));
+    let bias = (random.below(2) == 0).then(|| Tensor::new(random, 2, Shape::vector(sums.channels), Some(1.0)));
     let add_time = if random.below(2) == 0 { time } else { 1 };
-    let add = (random.below(2) == 0).then(|| Tensor::new(random, 4, target.with_time(add_time), Some(1.0)));
-    let gate = gated.then(|| Tensor::new(random, 5, made, Some(1.0)));
-    let activation = match gated {
-        true => Activation::Identity,
-        false => Activation::ALL[below(random, Activation::ALL.len() as u32)],
+    let add = (random.below(2) == 0).then(|| Tensor::new(random, 3, sums.with_time(add_time), Some(1.0)));
+    let gate = (made == Made::GateGradient).then(|| Tensor::new(random, 4, both, Some(1.0)));
+    let shapes = match made {
+        Made::Activation(_) => vec![target],
+        Made::Gate => vec![target, both],
+        Made::GateGradient => vec![both],
     };
+    let outputs: Vec<Tensor> = (5..).zip(&shapes).map(|(at, &shape)| Tensor::new(random, at, shape, None)).collect();
     let product = Product {
         source: &source.operand,
         weight: &weight.operand,
-        target: &output.operand,
+        target: &outputs[0].operand,
         columns,
         map,
         taps,
         transposed,
         bias: bias.as_ref().map(|tensor| &tensor.operand),
         add: add.as_ref().map(|tensor| &tensor.operand),
-        epilogue: match &gate {
-            Some(tensor) => Epilogue::GateGradient(&tensor.operand),
-            None => Epilogue::Activation(activation),
+        epilogue: match (made, &gate) {
+            (Made::Activation(activation), _) => Epilogue::Activation(activation),
+            (_, Some(gate)) => Epilogue::GateGradient(&gate.operand),
+            (_, None) => Epilogue::Gate(&outputs[1].operand),
         },
     };
     let dispatch = product.dispatch_as(choice(Kernel::Coop(tile)));
-    let ordinary = in_half(product.dispatch_as(choice(Kernel::Tile(tiles::SMALL))));
+    // The last output, for which the ordinary kernel needs no gate of its own.
+    let last = &outputs[outputs.len() - 1];
+    let ordinary = match made {
+        Made::Gate => {
+            let epilogue = Epilogue::Activation(Activation::Identity);
+            Product { target: &last.operand, columns: 2 * columns, epilogue, ..product }
+        }
+        _ => product,
+    };
+    let ordinary = in_half(ordinary.dispatch_as(choice(Kernel::Tile(tiles::SMALL))));
     let inputs: Vec<(Binding, &[u8])> = [Some(&source), Some(&weight), bias.as_ref(), add.as_ref(), gate.as_ref()]
         .into_iter()
         .flatten()
         .map(|tensor| (tensor.operand.binding, bytemuck::cast_slice(&tensor.halves)))
         .collect();
+    let written: Vec<(Binding, &[u8])> =
+        outputs.iter().map(|tensor| (tensor.operand.binding, bytemuck::cast_slice(&tensor.halves))).collect();
     let [after, ordinary] = [dispatch, ordinary].map(|dispatch| {
-        let before: &[u8] = bytemuck::cast_slice(&output.halves);
-        let after = run(gpu, &[dispatch], &inputs, &[(output.operand.binding, before)]).remove(0);
-        Tensor::holding(output.operand, bytemuck::pod_collect_to_vec(&after))
+        let after = run(gpu, &[dispatch], &inputs, &written);
+        let tensors = outputs.iter().zip(after);
+        tensors.map(|(t, bytes)| Tensor::holding(t.operand, bytemuck::pod_collect_to_vec(&bytes))).collect::<Vec<_>>()
     });
 
     let what = format!(
-        "{tile:?}, {geometry:?}, {} to {made}, transposed {transposed}, bias {}, add {:?}, {activation:?} on {}",
+        "{tile:?}, {geometry:?}, {} to {target}, transposed {transposed}, bias {}, add {:?}, {made:?} on {}",
         source.operand.shape,
         bias.is_some(),
         add.as_ref().map(|add| add.operand.shape),
         gpu.name()
     );
-    let mut expected = output.halves.clone();
+    let mut touched: Vec<Vec<f16>> = outputs.iter().map(|output| output.halves.clone()).collect();
     for m in 0..target.rows() {
-        let mut row = vec![0.0; pad4(made.channels)];
-        for n in 0..columns {
+        let sum = |n: usize| {
             let mut sum = bias.as_ref().map_or(0.0, |bias| bias.at(0, n));
             sum += add.as_ref().map_or(0.0, |add| add.at(if add_time == 1 { m / time } else { m }, n));
             for tap in 0..taps {
                 let Some(from) = source.row(map, time, m, tap) else { continue };
-                for c in 0..channels {
-                    let weight =
-                        if transposed { weight.at(tap * columns + n, c) } else { weight.at(tap * channels + c, n) };
-                    sum += source.at(from, c) * weight;
-                }
+                let of = |c: usize| match transposed {
+                    true => weight.at(tap * columns + n, c),
+                    false => weight.at(tap * channels + c, n),
+                };
+                sum += (0..channels).map(|c| source.at(from, c) * of(c)).sum::<f64>();
             }
-            match &gate {
-                Some(gate) => {
-                    let (a, b) = (gate.at(m, n).tanh(), 1.0 / (1.0 + (-gate.at(m, columns + n)).exp()));
-                    row[n] = sum * b * (1.0 - a * a);
-                    row[columns + n] = sum * a * b * (1.0 - b);
-                }
-                None => {
-                    let mut value = [sum];
-                    activation.apply(&mut value);
-                    row[n] = value[0];
-                }
+            sum
+        };
+        let mut sums: Vec<f64> = (0..sums.channels).map(sum).collect();
+        let gates = |a: f64, b: f64| (a.tanh(), 1.0 / (1.0 + (-b).exp()));
+        let rows = match (made, &gate) {
+            (Made::Activation(activation), _) => {
+                activation.apply(&mut sums);
+                vec![sums]
             }
-        }
-        for (channel, &value) in row.iter().enumerate() {
-            let at = output.operand.offset + m * output.operand.stride + channel;
-            let (got, padding) = (after.values[at], channel >= made.channels);
-            // Half a unit in the last place of a half, and what the order of the f32 sum makes of it.
-            let allowed = if padding { 0.0 } else { value.abs() / 2048.0 + 2e-4 };
-            let place = || format!("{what}: row {m}, channel {channel}");
-            assert!((got - value).abs() <= allowed, "{}: {got}, expected {value}", place());
-            let other = ordinary.values[at];
-            assert!((got - other).abs() <= 2.0 * allowed, "{}: {got}, the ordinary kernel gives {other}", place());
-            expected[at] = after.halves[at];
+            (_, None) => {
+                let gated = |n: usize| {
+                    let (a, b) = gates(sums[n], sums[columns + n]);
+                    a * b
+                };
+                vec![(0..columns).map(gated).collect(), sums]
+            }
+            (_, Some(gate)) => {
+                let gradient = |n: usize| {
+                    let (a, b) = gates(gate.at(m, n % columns), gate.at(m, columns + n % columns));
+                    sums[n % columns] * if n < columns { b * (1.0 - a * a) } else { a * b * (1.0 - b) }
+                };
+                vec![(0..2 * columns).map(gradient).collect()]
+            }
+        };
+        for (position, row) in rows.into_iter().enumerate() {
+            let Tensor { operand, halves, values } = &after[position];
+            for channel in 0..pad4(row.len()) {
+                let at = operand.offset + m * operand.stride + channel;
+                let value = row.get(channel).copied().unwrap_or(0.0);
+                // Half a unit in the last place of a half, and what the order of the f32 sum makes of it.
+                let allowed = if channel < row.len() { value.abs() / 2048.0 + 2e-4 } else { 0.0 };
+                let place = || format!("{what}: output {position}, row {m}, channel {channel}: {}", values[at]);
+                assert!((values[at] - value).abs() <= allowed, "{}, expected {value}", place());
+                if position + 1 == outputs.len() {
+                    let other = ordinary[position].values[at];
+                    let off = (values[at] - other).abs();
+                    assert!(off <= 2.0 * allowed, "{}, the ordinary kernel gives {other}", place());
+                }
+                touched[position][at] = halves[at];
+            }
         }
     }
-    let touched = (0..expected.len()).find(|&at| expected[at].to_bits() != after.halves[at].to_bits());
-    assert_eq!(touched, None, "{what}: written outside the output");
+    for (touched, after) in touched.iter().zip(&after) {
+        let other = (0..touched.len()).find(|&at| touched[at].to_bits() != after.halves[at].to_bits());
+        assert_eq!(other, None, "{what}: written outside the output");
+    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Kernel {
                 let columns4 = if problem.gate { 1 } else { registers.columns4 };
                 ((LANES * registers.groups) as usize, (4 * LANES * columns4) as usize)
             }
-            Self::Coop(tile) => (tile.m() as usize, tile.n() as usize),
+            Self::Coop(tile) => (tile.m() as usize, tile.columns(problem.gate) as usize),
         }
     }
 
