@@ -5,6 +5,7 @@
 #import grid
 #import activation
 #import channels
+#import storage
 
 struct Params {
     rows: u32,
@@ -19,10 +20,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<act4>;
+@group(0) @binding(2) var<storage, read_write> y: array<act4>;
 #ifdef GRADIENT
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> dy: array<act4>;
 #endif
 
 override ACTIVATION: u32 = 0u;
@@ -37,11 +38,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     if (row >= p.rows) {
         return;
     }
-    let value = x[p.x_offset4 + row * p.x_stride4 + c4];
+    let value = load4(x[p.x_offset4 + row * p.x_stride4 + c4]);
 #ifdef GRADIENT
-    let result = dy[p.dy_offset4 + row * p.dy_stride4 + c4] * derivative4(value, ACTIVATION, p.slope);
+    let result = load4(dy[p.dy_offset4 + row * p.dy_stride4 + c4]) * derivative4(value, ACTIVATION, p.slope);
 #else
     let result = mask4(activate4(value, ACTIVATION, p.slope), c4 * 4u, p.channels);
 #endif
-    y[p.y_offset4 + row * p.y_stride4 + c4] = result;
+    y[p.y_offset4 + row * p.y_stride4 + c4] = pack4(result);
 }

@@ -2,6 +2,7 @@
 
 #import grid
 #import channels
+#import storage
 
 struct Params {
     rows: u32,
@@ -12,7 +13,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<act4>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -24,5 +25,5 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     if (row >= p.rows) {
         return;
     }
-    y[p.y_offset4 + row * p.y_stride4 + c4] = mask4(vec4<f32>(p.value), c4 * 4u, p.channels);
+    y[p.y_offset4 + row * p.y_stride4 + c4] = pack4(mask4(vec4<f32>(p.value), c4 * 4u, p.channels));
 }

@@ -1,112 +1,72 @@
 // Dilated 1-D convolution as an implicit GEMM, and its gradient to the input.
 //
-//   dst[m, n] = act(bias[n] + add[m, n] + sum over taps k and channels c of src[row(m, k), c] * W[k, c, n])
-//
 // M = batch * time rows, N = channels out, K = taps * channels in. A tap is the same rows shifted, so there is no
 // im2col and the cost does not depend on the dilation. The gradient to the input is the same sum with the shift
 // reversed and the weights transposed (TRANSPOSED).
 //
-// A workgroup makes a tile of TILE_M x TILE_N; a thread makes 4 x 4 of it in registers. Both operands pass through
-// workgroup memory in slabs of 16 along K.
+// A workgroup makes a tile of TILE_M x TILE_N; a thread makes 4 THREAD_M4 x 4 THREAD_N4 of it in registers, in pieces of
+// 4 x 4 that lie TILE_M / THREAD_M4 rows and TILE_N / THREAD_N4 columns apart, so that neighbours read neighbours. Both
+// operands pass through workgroup memory in slabs of 4 SLAB4 along K, K outermost, so that both are read four at once. Each
+// thread brings one block of 4 x 4 of a slab, and has that of the next slab under way while it computes.
 
 #import grid
-#import activation
-#import channels
-
-struct Params {
-    workgroups: u32,
-    rows: u32,          // batch * time of dst
-    time: u32,          // of dst
-    src_time: u32,
-    taps: u32,
-    src_channels: u32,
-    n: u32,             // channels of dst
-    // source row of tap k at position t: (t * multiply + k * step + shift) / divide, where it divides
-    multiply: i32,
-    step: i32,
-    shift: i32,
-    divide: i32,
-    weight_offset4: u32,
-    weight_stride4: u32,
-    bias_offset4: u32,
-    src_offset4: u32,
-    src_stride4: u32,
-    dst_offset4: u32,
-    dst_stride4: u32,
-    add_offset4: u32,
-    add_stride4: u32,
-    add_time: u32,      // 1: one position serves the whole sequence
-    pre_offset4: u32,
-    pre_stride4: u32,
-    slope: f32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> src: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> dst: array<vec4<f32>>;
-#ifdef BIAS
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
-#endif
-#ifdef ADD
-@group(0) @binding(5) var<storage, read> addend: array<vec4<f32>>;
-#endif
-#ifdef GATE_GRADIENT
-@group(0) @binding(6) var<storage, read> pre: array<vec4<f32>>;
-#endif
+#import product
 
 override TILE_M: u32 = 64u;
 override TILE_N: u32 = 64u;
-override ACTIVATION: u32 = 0u;
-override THREADS: u32 = 256u;   // TILE_M / 4 * TILE_N / 4
-override A_SIZE: u32 = 256u;    // TILE_M * 4
-override B_SIZE: u32 = 256u;    // TILE_N * 4
+override THREAD_M4: u32 = 2u;
+override THREAD_N4: u32 = 1u;
+override SLAB4: u32 = 4u;
+override THREADS: u32 = 128u;   // TILE_M / 4 / THREAD_M4 * TILE_N / 4 / THREAD_N4
+override A_SIZE: u32 = 256u;    // TILE_M * SLAB4
+override B_SIZE: u32 = 256u;    // TILE_N * SLAB4
 
-var<workgroup> a_tile: array<vec4<f32>, A_SIZE>;   // [m][k4]
-// Forward: [k][n4]. TRANSPOSED: [n][k4], since the weights are contiguous along K then.
-var<workgroup> b_tile: array<vec4<f32>, B_SIZE>;
+var<workgroup> a_tile: array<vec4<f32>, A_SIZE>;   // [k][m4], see `swizzle`
+var<workgroup> b_tile: array<vec4<f32>, B_SIZE>;   // [k][n4]
 
-fn source(m: u32, k4: u32, src4: u32) -> vec4<f32> {
-    let tap = k4 / src4;
-    if (m >= p.rows || tap >= p.taps) {
-        return vec4<f32>();
-    }
-    let sequence = m / p.time;
-    let at = i32(m % p.time) * p.multiply + i32(tap) * p.step + p.shift;
-    if (at < 0 || at % p.divide != 0) {
-        return vec4<f32>();
-    }
-    let row = u32(at / p.divide);
-    if (row >= p.src_time) {
-        return vec4<f32>();
-    }
-    return src[p.src_offset4 + (sequence * p.src_time + row) * p.src_stride4 + k4 % src4];
+// Columns of a tile are exchanged with the slab's row, so that the blocks that neighbours write fall on different banks.
+fn swizzle(k4: u32, column: u32, columns: u32) -> u32 {
+    return column ^ ((k4 * 2u) & (columns - 1u));
 }
 
-fn store(m: u32, n4: u32, sum: vec4<f32>) {
-    if (m >= p.rows || n4 * 4u >= p.n) {
-        return;
+fn row_block(rows: array<Row, 4>, k4: u32) -> mat4x4<f32> {
+    let tap = k4 / SRC4;
+    var block = mat4x4<f32>();
+    if (tap < TAPS) {
+        let channel4 = k4 % SRC4;
+#for i 4
+        if (is_there(rows[$i], tap)) {
+            block[$i] = load4(src[place(rows[$i], tap) + channel4]);
+        }
+#endfor
     }
-    var value = sum;
-#ifdef BIAS
-    value += bias[p.bias_offset4 + n4];
-#endif
-#ifdef ADD
-    value += addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4];
-#endif
-    let to = p.dst_offset4 + m * p.dst_stride4 + n4;
-#ifdef GATE_GRADIENT
-    // value is the gradient of z = tanh(a) * sigmoid(b); a and b lie n channels apart, as do their gradients.
-    let at = p.pre_offset4 + m * p.pre_stride4 + n4;
-    let half4 = p.n / 4u;
-    let a = safe_tanh4(pre[at]);
-    let b = sigmoid4(pre[at + half4]);
-    dst[to] = value * b * (vec4<f32>(1.0) - a * a);
-    dst[to + half4] = value * a * b * (vec4<f32>(1.0) - b);
+    return transpose(block);
+}
+
+// Four rows of the weights along K at four columns.
+fn weight_block(k4: u32, n4: u32) -> mat4x4<f32> {
+    let tap = k4 / SRC4;
+    let channel4 = k4 % SRC4;
+    var block = mat4x4<f32>();
+    if (tap < TAPS && n4 * 4u < p.n) {
+#ifdef TRANSPOSED
+        // The weights are contiguous along K.
+#for i 4
+        if (n4 * 4u + $iu < p.n) {
+            block[$i] = load4(weight[p.weight_offset4 + (tap * p.n + n4 * 4u + $iu) * p.weight_stride4 + channel4]);
+        }
+#endfor
+        block = transpose(block);
 #else
-    // The padding stays zero, whatever the activation makes of it.
-    dst[to] = mask4(activate4(value, ACTIVATION, p.slope), n4 * 4u, p.n);
+#for i 4
+        if (channel4 * 4u + $iu < p.src_channels) {
+            let row = tap * p.src_channels + channel4 * 4u + $iu;
+            block[$i] = load4(weight[p.weight_offset4 + row * p.weight_stride4 + n4]);
+        }
+#endfor
 #endif
+    }
+    return block;
 }
 
 @compute @workgroup_size(THREADS)
@@ -118,77 +78,101 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     }
     let tiles_n = (p.n + TILE_N - 1u) / TILE_N;
     let first_m = tile / tiles_n * TILE_M;
-    let first_n = tile % tiles_n * TILE_N;
-    let columns = TILE_N / 4u;
-    let thread_m = local / columns * 4u;
-    let thread_n4 = local % columns;
-    let src4 = (p.src_channels + 3u) / 4u;
-    let k4_end = p.taps * src4;
+    let first_n4 = tile % tiles_n * (TILE_N / 4u);
+    let rows4 = TILE_M / 4u;
+    let columns4 = TILE_N / 4u;
 
-    var sum0 = vec4<f32>();
-    var sum1 = vec4<f32>();
-    var sum2 = vec4<f32>();
-    var sum3 = vec4<f32>();
-
-    for (var k4 = 0u; k4 < k4_end; k4 += 4u) {
-        for (var i = local; i < A_SIZE; i += THREADS) {
-            a_tile[i] = source(first_m + i / 4u, k4 + i % 4u, src4);
-        }
-        for (var i = local; i < B_SIZE; i += THREADS) {
+    // The block that this thread brings: of the source, of the weights, or none.
+    let blocks_a = rows4 * SLAB4;
+    let brings_a = local < blocks_a;
+    let brings_b = !brings_a && local - blocks_a < columns4 * SLAB4;
+    var bring_k4 = local % SLAB4;
+    var bring_column = local / SLAB4;
+    var rows: array<Row, 4>;
+    if (brings_a) {
+#for i 4
+        rows[$i] = row_of(first_m + bring_column * 4u + $iu);
+#endfor
+    } else {
 #ifdef TRANSPOSED
-            let n = first_n + i / 4u;
-            let k = k4 + i % 4u;
-            let tap = k / src4;
-            var value = vec4<f32>();
-            if (n < p.n && tap < p.taps) {
-                value = weight[p.weight_offset4 + (tap * p.n + n) * p.weight_stride4 + k % src4];
-            }
-            b_tile[i] = value;
+        bring_column = (local - blocks_a) / SLAB4;
+        bring_k4 = (local - blocks_a) % SLAB4;
 #else
-            let n4 = first_n / 4u + i % columns;
-            let k = k4 + i / columns / 4u;
-            let tap = k / src4;
-            let channel = k % src4 * 4u + i / columns % 4u;
-            var value = vec4<f32>();
-            if (n4 * 4u < p.n && tap < p.taps && channel < p.src_channels) {
-                value = weight[p.weight_offset4 + (tap * p.src_channels + channel) * p.weight_stride4 + n4];
-            }
-            b_tile[i] = value;
+        bring_column = (local - blocks_a) % columns4;
+        bring_k4 = (local - blocks_a) / columns4;
 #endif
+    }
+    var block: mat4x4<f32>;
+    if (brings_a) {
+        block = row_block(rows, bring_k4);
+    } else if (brings_b) {
+        block = weight_block(bring_k4, first_n4 + bring_column);
+    }
+
+    let thread_m = local / (columns4 / THREAD_N4);
+    let thread_n = local % (columns4 / THREAD_N4);
+#for g THREAD_M4
+#for r 4
+#for h THREAD_N4
+    var sum$g_$r_$h = vec4<f32>();
+#endfor
+#endfor
+#endfor
+
+    let k4_end = TAPS * SRC4;
+    for (var first_k4 = 0u; first_k4 < k4_end; first_k4 += SLAB4) {
+        if (brings_a) {
+            let column = swizzle(bring_k4, bring_column, rows4);
+#for i 4
+            a_tile[(bring_k4 * 4u + $iu) * rows4 + column] = block[$i];
+#endfor
+        } else if (brings_b) {
+            let column = swizzle(bring_k4, bring_column, columns4);
+#for i 4
+            b_tile[(bring_k4 * 4u + $iu) * columns4 + column] = block[$i];
+#endfor
         }
         workgroupBarrier();
-        for (var k = 0u; k < 4u; k += 1u) {
-            let a0 = a_tile[(thread_m + 0u) * 4u + k];
-            let a1 = a_tile[(thread_m + 1u) * 4u + k];
-            let a2 = a_tile[(thread_m + 2u) * 4u + k];
-            let a3 = a_tile[(thread_m + 3u) * 4u + k];
-#ifdef TRANSPOSED
-            let b0 = b_tile[(thread_n4 * 4u + 0u) * 4u + k];
-            let b1 = b_tile[(thread_n4 * 4u + 1u) * 4u + k];
-            let b2 = b_tile[(thread_n4 * 4u + 2u) * 4u + k];
-            let b3 = b_tile[(thread_n4 * 4u + 3u) * 4u + k];
-            sum0 += vec4<f32>(dot(a0, b0), dot(a0, b1), dot(a0, b2), dot(a0, b3));
-            sum1 += vec4<f32>(dot(a1, b0), dot(a1, b1), dot(a1, b2), dot(a1, b3));
-            sum2 += vec4<f32>(dot(a2, b0), dot(a2, b1), dot(a2, b2), dot(a2, b3));
-            sum3 += vec4<f32>(dot(a3, b0), dot(a3, b1), dot(a3, b2), dot(a3, b3));
-#else
-            let b0 = b_tile[(k * 4u + 0u) * columns + thread_n4];
-            let b1 = b_tile[(k * 4u + 1u) * columns + thread_n4];
-            let b2 = b_tile[(k * 4u + 2u) * columns + thread_n4];
-            let b3 = b_tile[(k * 4u + 3u) * columns + thread_n4];
-            sum0 += a0.x * b0 + a0.y * b1 + a0.z * b2 + a0.w * b3;
-            sum1 += a1.x * b0 + a1.y * b1 + a1.z * b2 + a1.w * b3;
-            sum2 += a2.x * b0 + a2.y * b1 + a2.z * b2 + a2.w * b3;
-            sum3 += a3.x * b0 + a3.y * b1 + a3.z * b2 + a3.w * b3;
-#endif
+        let next_k4 = first_k4 + SLAB4 + bring_k4;
+        if (brings_a) {
+            block = row_block(rows, next_k4);
+        } else if (brings_b) {
+            block = weight_block(next_k4, first_n4 + bring_column);
+        }
+        for (var k4 = 0u; k4 < SLAB4; k4 += 1u) {
+#for g THREAD_M4
+            let m$g = k4 * 4u * rows4 + swizzle(k4, thread_m + $gu * (rows4 / THREAD_M4), rows4);
+#endfor
+#for h THREAD_N4
+            let n$h = k4 * 4u * columns4 + swizzle(k4, thread_n + $hu * (columns4 / THREAD_N4), columns4);
+#endfor
+#for k 4
+            {
+#for g THREAD_M4
+                let a$g = a_tile[m$g + $ku * rows4];
+#endfor
+#for h THREAD_N4
+                let b$h = b_tile[n$h + $ku * columns4];
+#endfor
+#for g THREAD_M4
+#for r 4
+#for h THREAD_N4
+                sum$g_$r_$h += a$g[$r] * b$h;
+#endfor
+#endfor
+#endfor
+            }
+#endfor
         }
         workgroupBarrier();
     }
 
-    let m = first_m + thread_m;
-    let n4 = first_n / 4u + thread_n4;
-    store(m, n4, sum0);
-    store(m + 1u, n4, sum1);
-    store(m + 2u, n4, sum2);
-    store(m + 3u, n4, sum3);
+#for g THREAD_M4
+#for r 4
+#for h THREAD_N4
+    store(first_m + (thread_m + $gu * (rows4 / THREAD_M4)) * 4u + $ru,
+          first_n4 + thread_n + $hu * (columns4 / THREAD_N4), sum$g_$r_$h);
+#endfor
+#endfor
+#endfor
 }

@@ -6,6 +6,7 @@
 // the source is 1. `reduce`: sums the slabs in order.
 
 #import grid
+#import storage
 
 struct Params {
     workgroups: u32,
@@ -35,8 +36,8 @@ override TILE_SIZE: u32 = 256u; // 16 rows * TILE / 4
 
 #ifdef PARTIAL
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> src: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> src: array<act4>;
+@group(0) @binding(2) var<storage, read> dy: array<act4>;
 @group(0) @binding(3) var<storage, read_write> partial_sums: array<vec4<f32>>;
 
 var<workgroup> a_tile: array<vec4<f32>, TILE_SIZE>;   // [row][k4]
@@ -53,7 +54,7 @@ fn source(m: u32, k4: u32, src4: u32) -> vec4<f32> {
     if (at < 0 || u32(at) >= p.src_time) {
         return vec4<f32>();
     }
-    return src[p.src_offset4 + (sequence * p.src_time + u32(at)) * p.src_stride4 + k4 % src4];
+    return load4(src[p.src_offset4 + (sequence * p.src_time + u32(at)) * p.src_stride4 + k4 % src4]);
 }
 
 @compute @workgroup_size(THREADS)
@@ -90,7 +91,7 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
             if (m < end_row) {
                 a = source(m, k4, src4);
                 if (n4 < n4_end) {
-                    b = dy[p.dy_offset4 + m * p.dy_stride4 + n4];
+                    b = load4(dy[p.dy_offset4 + m * p.dy_stride4 + n4]);
                 }
             }
             a_tile[i] = a;

@@ -5,6 +5,7 @@
 // What lies outside the sequence, and an id that is no class, adds nothing.
 
 #import grid
+#import storage
 
 struct Params {
     rows: u32,
@@ -25,10 +26,10 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(0) @binding(2) var<storage, read> table: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> table: array<act4>;
+@group(0) @binding(3) var<storage, read_write> y: array<act4>;
 #ifdef BIAS
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> bias: array<act4>;
 #endif
 
 @compute @workgroup_size(256)
@@ -43,7 +44,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let first = row / p.time * p.ids_time;
     var at = i32(row % p.time) * p.multiply + p.shift;
 #ifdef BIAS
-    var sum = bias[p.bias_offset4 + c4];
+    var sum = load4(bias[p.bias_offset4 + c4]);
 #else
     var sum = vec4<f32>();
 #endif
@@ -51,10 +52,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         if (at >= 0 && u32(at) < p.ids_time) {
             let label = ids[first + u32(at)];
             if (label < p.classes) {
-                sum += table[p.table_offset4 + (tap * p.classes + label) * p.table_stride4 + c4];
+                sum += load4(table[p.table_offset4 + (tap * p.classes + label) * p.table_stride4 + c4]);
             }
         }
         at += p.step;
     }
-    y[p.y_offset4 + row * p.y_stride4 + c4] = sum;
+    y[p.y_offset4 + row * p.y_stride4 + c4] = pack4(sum);
 }

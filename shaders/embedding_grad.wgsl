@@ -7,6 +7,7 @@
 // The sums lie in workgroup memory (SHARED) where they fit, else where they are stored. `reduce_main`: sums the slabs.
 
 #import grid
+#import storage
 
 struct Params {
     workgroups: u32,
@@ -31,7 +32,7 @@ struct Params {
 
 #ifdef PARTIAL
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(0) @binding(2) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> dy: array<act4>;
 @group(0) @binding(3) var<storage, read_write> partial_sums: array<vec4<f32>>;   // [slab][tap][class][channels4]
 
 override GROUPS: u32 = 4u;   // a power of two
@@ -73,7 +74,7 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
         if (at >= 0 && u32(at) < p.ids_time) {
             let label = ids[first + u32(at)];
             if (label % remainders == remainder && label < p.classes) {
-                let value = dy[p.dy_offset4 + row * p.dy_stride4 + c4];
+                let value = load4(dy[p.dy_offset4 + row * p.dy_stride4 + c4]);
 #ifdef SHARED
                 sums[label * GROUPS + local % GROUPS] += value;
 #else

@@ -3,6 +3,7 @@
 
 #import grid
 #import activation
+#import storage
 
 struct Params {
     rows: u32,
@@ -20,20 +21,22 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<act4>;
+@group(0) @binding(2) var<storage, read_write> out: array<act4>;
 #ifdef CONDITION
-@group(0) @binding(3) var<storage, read> condition: array<f32>;
+@group(0) @binding(3) var<storage, read> condition: array<act4>;
 #endif
 #ifdef GRADIENT
-@group(0) @binding(4) var<storage, read> dz: array<f32>;
+@group(0) @binding(4) var<storage, read> dz: array<act4>;
 #endif
 
 fn input(row: u32, channel: u32) -> f32 {
-    var value = x[p.x_offset + row * p.x_stride + channel];
+    let from_x = p.x_offset + row * p.x_stride + channel;
+    var value = load4(x[from_x / 4u])[from_x % 4u];
 #ifdef CONDITION
     let at = select(row, row / p.time, p.condition_time == 1u);
-    value += condition[p.condition_offset + at * p.condition_stride + channel];
+    let from_condition = p.condition_offset + at * p.condition_stride + channel;
+    value += load4(condition[from_condition / 4u])[from_condition % 4u];
 #endif
     return value;
 }
@@ -47,7 +50,8 @@ fn result(row: u32, channel: u32) -> f32 {
     let t = safe_tanh(input(row, c));
     let s = sigmoid(input(row, p.channels + c));
     let slope = select(s * (1.0 - t * t), t * s * (1.0 - s), channel >= p.channels);
-    return dz[p.dz_offset + row * p.dz_stride + c] * slope;
+    let from_dz = p.dz_offset + row * p.dz_stride + c;
+    return load4(dz[from_dz / 4u])[from_dz % 4u] * slope;
 #else
     if (channel >= p.channels) {
         return 0.0;
@@ -71,5 +75,5 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         return;
     }
     out[p.out_offset4 + row * p.out_stride4 + c / 4u] =
-        vec4<f32>(result(row, c), result(row, c + 1u), result(row, c + 2u), result(row, c + 3u));
+        pack4(vec4<f32>(result(row, c), result(row, c + 1u), result(row, c + 2u), result(row, c + 3u)));
 }

@@ -1,8 +1,8 @@
 // Optimizers over the flat vectors. PREPARE computes in one workgroup what a step's update needs, and counts updates:
 //
 //   x  the learning rate, for Adam divided by 1 - beta1^t
-//   y  the square root of 1 - beta2^t
-//   z  the factor that clips the gradients
+//   y  the square root of 1 - beta2^t; 0 leaves the step out
+//   z  the factor that clips the gradients, and where SCALED undoes the loss scale
 //   w  the factor of decoupled weight decay
 //
 // UPDATE applies it to everything, four elements a thread.
@@ -20,6 +20,12 @@ struct Params {
     weight_decay: f32,
     coefficients_offset4: u32,
     norm_offset4: u32,
+    skipped_offset4: u32,
+    // Of the loss scale: as in LossScale.
+    first_exponent: f32,
+    smallest_exponent: f32,
+    largest_exponent: f32,
+    patience: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -32,6 +38,13 @@ struct Params {
 @group(0) @binding(5) var<storage, read> partials: array<f32>;
 
 var<workgroup> sums: array<f32, 256>;
+#ifdef SCALED
+#import loss_scale
+
+// The scale's exponent, counted from the first; finite steps since it changed; steps left out.
+@group(0) @binding(6) var<storage, read_write> loss_scale: array<f32>;
+@group(0) @binding(7) var<storage, read_write> skipped: array<vec4<f32>>;
+#endif
 #endif
 
 // 1 - e^x for x <= 0, without cancellation near 0: there the Taylor series, whose first term left out is below 2^-28.
@@ -63,12 +76,36 @@ fn prepare_main(@builtin(local_invocation_index) local: u32) {
         return;
     }
 #ifdef NORM
-    let norm = sqrt(sums[0]);
+#ifdef SCALED
+    let exponent = loss_scale[0];
+    let unscale = power_of_2(-(p.first_exponent + exponent));
+#else
+    let unscale = 1.0;
+#endif
+    let norm = sqrt(sums[0]) * unscale;
     norms[p.norm_offset4] = vec4<f32>(norm, 0.0, 0.0, 0.0);
 #ifdef CLIP
     // Not by `min`, which may hide a norm that is NaN.
     clip = select(p.clip_norm / (norm + 1e-6), 1.0, norm + 1e-6 < p.clip_norm);
 #endif
+    clip *= unscale;
+#endif
+#ifdef SCALED
+    // By its bits: compilers may take for granted that numbers are finite.
+    let finite = (bitcast<u32>(sums[0]) & 0x7f800000u) != 0x7f800000u;
+    let steps = loss_scale[1] + 1.0;
+    let rises = steps >= p.patience;
+    let left_out = loss_scale[2] + select(1.0, 0.0, finite);
+    skipped[p.skipped_offset4] = vec4<f32>(left_out, 0.0, 0.0, 0.0);
+    loss_scale[2] = left_out;
+    if (!finite) {
+        loss_scale[0] = max(exponent - 1.0, p.smallest_exponent);
+        loss_scale[1] = 0.0;
+        coefficients[p.coefficients_offset4] = vec4<f32>();
+        return;
+    }
+    loss_scale[0] = select(exponent, min(exponent + 1.0, p.largest_exponent), rises);
+    loss_scale[1] = select(steps, 0.0, rises);
 #endif
     var low = counters[0] + 1.0;
     var high = counters[1];
@@ -132,6 +169,9 @@ fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     }
     let decays = (block >> 31u) == 1u;
     let c = coefficients[p.coefficients_offset4];
+    if (c.y == 0.0) {
+        return;
+    }
     var w = params[index];
     var g = grads[index] * c.z;
 #ifdef ADAM

@@ -4,6 +4,7 @@
 //   otherwise:  the gradient,   d = factor * dloss * (x - y)   or   factor * dloss * sign(x - y)
 
 #import grid
+#import storage
 #ifdef SUMS
 #import workgroup_sum
 #endif
@@ -24,17 +25,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<act4>;
+@group(0) @binding(2) var<storage, read> y: array<act4>;
 #ifdef SUMS
 @group(0) @binding(3) var<storage, read_write> sums: array<vec2<f32>>;
 #else
 @group(0) @binding(3) var<storage, read> dloss: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> d: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> d: array<act4>;
 #endif
 
 fn difference(row: u32, c4: u32) -> vec4<f32> {
-    return x[p.x_offset4 + row * p.x_stride4 + c4] - y[p.y_offset4 + row * p.y_stride4 + c4];
+    return load4(x[p.x_offset4 + row * p.x_stride4 + c4]) - load4(y[p.y_offset4 + row * p.y_stride4 + c4]);
 }
 
 #ifdef SUMS
@@ -74,6 +75,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
 #ifndef SQUARED
     slope = sign(slope);
 #endif
-    d[p.d_offset4 + row * p.d_stride4 + c4] = p.factor * dloss[p.dloss_offset4].x * slope;
+    d[p.d_offset4 + row * p.d_stride4 + c4] = pack4(p.factor * dloss[p.dloss_offset4].x * slope);
 }
 #endif

@@ -4,6 +4,7 @@
 //   log_sum_exp[row] = max + ln(sum exp(x - max)),   losses[row] = (log_sum_exp - x[target], 1), or (0, 0) where masked
 
 #import grid
+#import storage
 
 struct Params {
     rows: u32,
@@ -16,7 +17,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<act4>;
 @group(0) @binding(2) var<storage, read> targets: array<u32>;
 @group(0) @binding(3) var<storage, read_write> losses: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read_write> log_sum_exp: array<vec4<f32>>;
@@ -46,7 +47,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     var largest = LOWEST;
     var sum = 0.0;
     for (var c4 = lane; c4 < channels4; c4 += LANES) {
-        let value = x[start + c4];
+        let value = load4(x[start + c4]);
         let channel = vec4<u32>(c4 * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
         let there = channel < vec4<u32>(p.classes);
         let bounded = select(vec4<f32>(LOWEST), value, there);
@@ -77,7 +78,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         if (label < p.classes) {
             lse = whole.x + tail;
             // Not lse - x: that loses the digits of a small loss of large logits.
-            loss = vec2<f32>((whole.x - x[start + label / 4u][label % 4u]) + tail, 1.0);
+            loss = vec2<f32>((whole.x - load4(x[start + label / 4u])[label % 4u]) + tail, 1.0);
         } else if (label != MASKED) {
             lse = p.not_a_number;
             loss = vec2<f32>(p.not_a_number, 1.0);

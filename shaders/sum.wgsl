@@ -1,6 +1,7 @@
 // Weighted sums, four channels a thread:   y = first * x   or   y = first * x + second * other
 
 #import grid
+#import storage
 
 struct Params {
     rows: u32,
@@ -16,10 +17,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<act4>;
+@group(0) @binding(2) var<storage, read_write> y: array<act4>;
 #ifdef SECOND
-@group(0) @binding(3) var<storage, read> other: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> other: array<act4>;
 #endif
 
 @compute @workgroup_size(256)
@@ -32,9 +33,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     if (row >= p.rows) {
         return;
     }
-    var value = p.first * x[p.x_offset4 + row * p.x_stride4 + c4];
+    var value = p.first * load4(x[p.x_offset4 + row * p.x_stride4 + c4]);
 #ifdef SECOND
-    value += p.second * other[p.other_offset4 + row * p.other_stride4 + c4];
+    value += p.second * load4(other[p.other_offset4 + row * p.other_stride4 + c4]);
 #endif
-    y[p.y_offset4 + row * p.y_stride4 + c4] = value;
+    y[p.y_offset4 + row * p.y_stride4 + c4] = pack4(value);
 }

@@ -4,6 +4,7 @@
 //   BROADCAST:   y[row, c] = x[row / group_rows, c]
 
 #import grid
+#import storage
 
 struct Params {
     workgroups: u32,
@@ -19,10 +20,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
-
 #ifdef BROADCAST
+@group(0) @binding(1) var<storage, read> x: array<act4>;
+@group(0) @binding(2) var<storage, read_write> y: array<act4>;
+
 @compute @workgroup_size(256)
 fn broadcast(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
              @builtin(local_invocation_index) local: u32) {
@@ -35,6 +36,21 @@ fn broadcast(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) coun
     y[p.y_offset4 + row * p.y_stride4 + c4] = x[p.x_offset4 + row / p.group_rows * p.x_stride4 + c4];
 }
 #else
+#ifdef SLABS
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;   // the sums of slabs
+
+fn addend(at: u32) -> vec4<f32> {
+    return x[at];
+}
+#else
+@group(0) @binding(1) var<storage, read> x: array<act4>;
+
+fn addend(at: u32) -> vec4<f32> {
+    return load4(x[at]);
+}
+#endif
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
 override COLUMNS: u32 = 16u;   // a power of two; 256 / COLUMNS threads share the rows of a slab
 
 var<workgroup> sums: array<vec4<f32>, 256>;
@@ -52,7 +68,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
 
     var sum = vec4<f32>();
     for (var row = slab * p.slab_rows + local / COLUMNS; row < end; row += 256u / COLUMNS) {
-        sum += x[p.x_offset4 + (group * p.group_rows + row) * p.x_stride4 + c4];
+        sum += addend(p.x_offset4 + (group * p.group_rows + row) * p.x_stride4 + c4);
     }
     sums[local] = sum;
     workgroupBarrier();

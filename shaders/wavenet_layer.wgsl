@@ -10,6 +10,7 @@
 #import grid
 #import activation
 #import channels
+#import storage
 
 struct Params {
     workgroups: u32,
@@ -37,17 +38,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> z: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<act4>;
+@group(0) @binding(2) var<storage, read> weights: array<act4>;
+@group(0) @binding(3) var<storage, read_write> z: array<act4>;
 #ifdef SAVE
-@group(0) @binding(4) var<storage, read_write> pre: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> pre: array<act4>;
 #endif
 #ifdef RESIDUAL
-@group(0) @binding(5) var<storage, read_write> h: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> h: array<act4>;
 #endif
 #ifdef CONDITION
-@group(0) @binding(6) var<storage, read> condition: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> condition: array<act4>;
 #endif
 
 override TILE_M: u32 = 64u;
@@ -71,7 +72,7 @@ fn source(m: u32, k4: u32, residual4: u32) -> vec4<f32> {
     if (m % p.time < back) {
         return vec4<f32>();
     }
-    return x[p.x_offset4 + (m - back) * p.x_stride4 + k4 % residual4];
+    return load4(x[p.x_offset4 + (m - back) * p.x_stride4 + k4 % residual4]);
 }
 
 fn weight(k: u32, n4: u32, residual4: u32) -> vec4<f32> {
@@ -80,7 +81,7 @@ fn weight(k: u32, n4: u32, residual4: u32) -> vec4<f32> {
     if (tap >= p.taps || channel >= p.residual) {
         return vec4<f32>();
     }
-    return weights[p.dilated_weight4 + (tap * p.residual + channel) * 2u * GATE4 + n4];
+    return load4(weights[p.dilated_weight4 + (tap * p.residual + channel) * 2u * GATE4 + n4]);
 }
 
 // Adds bias and condition, keeps [a | b] where the backward pass wants it, and gates.
@@ -88,23 +89,23 @@ fn gate(m: u32, g4: u32, a_sum: vec4<f32>, b_sum: vec4<f32>) -> vec4<f32> {
     var a = a_sum;
     var b = b_sum;
 #ifdef BIAS
-    a += weights[p.dilated_bias4 + g4];
-    b += weights[p.dilated_bias4 + GATE4 + g4];
+    a += load4(weights[p.dilated_bias4 + g4]);
+    b += load4(weights[p.dilated_bias4 + GATE4 + g4]);
 #endif
     if (m >= p.rows) {
         return vec4<f32>();
     }
 #ifdef CONDITION
     let at = p.condition_offset4 + select(m, m / p.time, p.condition_time == 1u) * p.condition_stride4;
-    a += condition[at + g4];
-    b += condition[at + GATE4 + g4];
+    a += load4(condition[at + g4]);
+    b += load4(condition[at + GATE4 + g4]);
 #endif
 #ifdef SAVE
-    pre[p.pre_offset4 + m * p.pre_stride4 + g4] = a;
-    pre[p.pre_offset4 + m * p.pre_stride4 + GATE4 + g4] = b;
+    pre[p.pre_offset4 + m * p.pre_stride4 + g4] = pack4(a);
+    pre[p.pre_offset4 + m * p.pre_stride4 + GATE4 + g4] = pack4(b);
 #endif
     let value = safe_tanh4(a) * sigmoid4(b);
-    z[p.z_offset4 + m * p.z_stride4 + g4] = value;
+    z[p.z_offset4 + m * p.z_stride4 + g4] = pack4(value);
     return value;
 }
 
@@ -113,11 +114,11 @@ fn store(m: u32, n4: u32, sum: vec4<f32>) {
     if (m >= p.rows) {
         return;
     }
-    var value = sum + x[p.x_offset4 + m * p.x_stride4 + n4];
+    var value = sum + load4(x[p.x_offset4 + m * p.x_stride4 + n4]);
 #ifdef BIAS
-    value += weights[p.residual_bias4 + n4];
+    value += load4(weights[p.residual_bias4 + n4]);
 #endif
-    h[p.h_offset4 + m * p.h_stride4 + n4] = value;
+    h[p.h_offset4 + m * p.h_stride4 + n4] = pack4(value);
 }
 #endif
 
@@ -194,7 +195,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
             let v2 = z_tile[(thread_m + 2u) * GATE4 + k4];
             let v3 = z_tile[(thread_m + 3u) * GATE4 + k4];
             for (var j = 0u; j < 4u; j += 1u) {
-                let w = weights[p.residual_weight4 + (k4 * 4u + j) * residual4 + n4];
+                let w = load4(weights[p.residual_weight4 + (k4 * 4u + j) * residual4 + n4]);
                 sum0 += v0[j] * w;
                 sum1 += v1[j] * w;
                 sum2 += v2[j] * w;

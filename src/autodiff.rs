@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::graph::{Gradient, Graph, Role, Shape, State, TensorId};
+use crate::graph::{Gradient, Graph, Precision, Role, Shape, State, TensorId};
 use crate::ops;
 
 /// The gradients that [`Graph::backward`] made.
@@ -11,6 +11,9 @@ use crate::ops;
 pub struct Gradients {
     /// All gradients of parameters as one vector, in the layout's order.
     pub flat: TensorId,
+    /// The loss scale, a scalar, where the graph's precision is `f16`: all gradients are multiplied by it. The optimizer
+    /// divides by it.
+    pub scale: Option<TensorId>,
     of: HashMap<TensorId, TensorId>,
 }
 
@@ -22,7 +25,8 @@ impl Gradients {
 }
 
 impl Graph {
-    /// Appends the gradient of the scalar `loss` with respect to every parameter.
+    /// Appends the gradient of the scalar `loss` with respect to every parameter, multiplied by
+    /// [`Gradients::scale`] where there is one.
     ///
     /// # Errors
     /// [`Error::Graph`] if the loss is not a scalar, depends on no parameter, or an operator has no gradient.
@@ -33,8 +37,15 @@ impl Graph {
         if !self.tensor(loss).differentiable {
             return Err(Error::Graph("the loss depends on no parameter".into()));
         }
-        let seed = ops::constant(self, Shape::scalar(), 1.0)?;
-        self.backward_from(&[(loss, seed)])
+        let scale = match self.precision() {
+            Precision::F32 => None,
+            Precision::F16 => Some(ops::loss_scale(self)?),
+        };
+        let seed = match scale {
+            Some(scale) => scale,
+            None => ops::constant(self, Shape::scalar(), 1.0)?,
+        };
+        Ok(Gradients { scale, ..self.backward_from(&[(loss, seed)])? })
     }
 
     /// Appends the gradient of every parameter given the gradients of some tensors, as (tensor, gradient) pairs.
@@ -71,7 +82,7 @@ impl Graph {
         }
         self.place_gradients(&mut gradients)?;
         let flat = self.state(State::Grads, self.params.flat_len());
-        Ok(Gradients { flat, of: gradients })
+        Ok(Gradients { flat, scale: None, of: gradients })
     }
 
     /// Gives each parameter's gradient its place in the flat vector.

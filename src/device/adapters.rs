@@ -132,8 +132,8 @@ fn open(adapter: &wgpu::Adapter, cap: Tier) -> Result<Gpu> {
         Tier::Floor => wgpu::Limits::defaults().or_worse_values_from(&adapter.limits()),
         _ => adapter.limits(),
     };
-    let matrices = has_matrices(adapter);
-    let wanted = adapter.features() & wanted_features(cap, matrices);
+    let matrix = matrix_size(adapter.get_info().backend, &adapter.cooperative_matrix_properties());
+    let wanted = adapter.features() & wanted_features(cap, matrix.is_some());
     let experimental = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     let mut attempts = vec![wanted, wanted.difference(experimental), wgpu::Features::empty()];
     attempts.dedup();
@@ -154,7 +154,7 @@ fn open(adapter: &wgpu::Adapter, cap: Tier) -> Result<Gpu> {
             trace: wgpu::Trace::Off,
         });
         match pollster::block_on(request) {
-            Ok((device, queue)) => return Gpu::new(device, queue, matrices, cap, true),
+            Ok((device, queue)) => return Gpu::new(device, queue, matrix, cap, true),
             Err(error) => {
                 log::warn!("{name}: could not be opened with {features:?}: {error}");
                 refusal = error.to_string();
@@ -172,14 +172,17 @@ fn wanted_features(cap: Tier, matrices: bool) -> wgpu::Features {
     features
 }
 
-/// Whether the adapter multiplies 16×16×16 matrices of f16 with sums in f32.
-fn has_matrices(adapter: &wgpu::Adapter) -> bool {
-    adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
-        && adapter.cooperative_matrix_properties().iter().any(|matrix| {
-            (matrix.m_size, matrix.n_size, matrix.k_size) == (16, 16, 16)
+/// The size of the cooperative matrices that the kernels use, 16×16×16 rather than 8×8×8, with factors of f16 and sums of
+/// f32; nothing where the adapter has no such. On Vulkan only: for Metal naga 30 can't load them from vectors.
+fn matrix_size(backend: wgpu::Backend, reported: &[wgpu::CooperativeMatrixProperties]) -> Option<u32> {
+    let has = |size: u32| {
+        reported.iter().any(|matrix| {
+            (matrix.m_size, matrix.n_size, matrix.k_size) == (size, size, size)
                 && matrix.ab_type == wgpu::CooperativeScalarType::F16
                 && matrix.cr_type == wgpu::CooperativeScalarType::F32
         })
+    };
+    [16, 8].into_iter().find(|&size| backend == wgpu::Backend::Vulkan && has(size))
 }
 
 #[cfg(test)]
@@ -245,5 +248,29 @@ mod tests {
         assert!(!wanted_features(Tier::Subgroups, true).contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX));
         assert!(wanted_features(Tier::CooperativeMatrix, true).contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX));
         assert!(!wanted_features(Tier::CooperativeMatrix, false).contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX));
+    }
+
+    #[test]
+    fn the_larger_matrices_are_taken() {
+        use wgpu::{Backend, CooperativeScalarType as Scalar};
+        let matrix = |[m_size, n_size, k_size]: [u32; 3], ab_type, cr_type| wgpu::CooperativeMatrixProperties {
+            m_size,
+            n_size,
+            k_size,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        };
+        let small = matrix([8, 8, 8], Scalar::F16, Scalar::F32);
+        let large = matrix([16, 16, 16], Scalar::F16, Scalar::F32);
+        let others = [
+            matrix([16, 16, 16], Scalar::F16, Scalar::F16),
+            matrix([8, 8, 8], Scalar::F32, Scalar::F32),
+            matrix([16, 8, 16], Scalar::F16, Scalar::F32),
+        ];
+        assert_eq!(matrix_size(Backend::Vulkan, &others), None);
+        assert_eq!(matrix_size(Backend::Vulkan, &[others[0], small]), Some(8));
+        assert_eq!(matrix_size(Backend::Vulkan, &[small, large, others[2]]), Some(16));
+        assert_eq!(matrix_size(Backend::Metal, &[small]), None);
     }
 }

@@ -16,7 +16,7 @@ pub enum Tier {
     F16,
     /// Subgroup operations, with a subgroup width that is the same for every pipeline.
     Subgroups,
-    /// Cooperative matrices of 16×16×16, f16 inputs and f32 sums.
+    /// Cooperative matrices, f16 factors and f32 sums.
     CooperativeMatrix,
 }
 
@@ -70,8 +70,9 @@ pub struct Capabilities {
     pub f16: bool,
     /// Invocations in a subgroup, where subgroup operations exist and the width is the same for every pipeline.
     pub subgroup_width: Option<u32>,
-    /// Cooperative matrices of 16×16×16 with f16 inputs and f32 sums, f16 and a fixed subgroup width.
-    pub cooperative_matrix: bool,
+    /// Rows, columns and depth of cooperative matrices, 16 or 8, where there are such with f16 factors and f32 sums, f16
+    /// itself and a fixed subgroup width.
+    pub cooperative_matrix: Option<u32>,
     /// Passes can be timed on the device.
     pub timestamps: bool,
     /// The largest storage binding, in bytes.
@@ -86,36 +87,37 @@ pub struct Capabilities {
     pub max_workgroups: u32,
     /// The adapter runs on the CPU.
     pub software: bool,
+    /// Variants to take whether they are worth it or not, (family, variant): see [`Capabilities::forcing`].
+    pub forced: Vec<(String, String)>,
 }
 
 impl Capabilities {
     /// The least that a WebGPU device has: the default limits and no features.
     pub fn floor() -> Capabilities {
-        Capabilities::new(&wgpu::Limits::defaults(), wgpu::Features::empty(), None, false)
+        Capabilities::new(&wgpu::Limits::defaults(), wgpu::Features::empty(), None, None, false)
     }
 
-    /// From what a device was opened with. `matrices` says whether the adapter reports the 16×16×16 f16 to f32
-    /// configuration, which the feature alone does not tell.
-    pub(super) fn of_device(device: &wgpu::Device, matrices: bool, cap: Tier) -> Capabilities {
+    /// From what a device was opened with. `matrix` is the size of cooperative matrices that the adapter reports, which
+    /// the feature alone does not tell.
+    pub(super) fn of_device(device: &wgpu::Device, matrix: Option<u32>, cap: Tier) -> Capabilities {
         let info = device.adapter_info();
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let width = fixed.then_some(info.subgroup_min_size);
         let software = info.device_type == wgpu::DeviceType::Cpu;
-        let features = device.features();
-        let matrices = matrices && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
-        let features = features.difference(if matrices {
-            wgpu::Features::empty()
-        } else {
-            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
-        });
-        Capabilities::new(&device.limits(), features, width, software).capped(cap)
+        Capabilities::new(&device.limits(), device.features(), width, matrix, software).capped(cap)
     }
 
-    fn new(limits: &wgpu::Limits, features: wgpu::Features, width: Option<u32>, software: bool) -> Capabilities {
+    fn new(
+        limits: &wgpu::Limits,
+        features: wgpu::Features,
+        width: Option<u32>,
+        matrix: Option<u32>,
+        software: bool,
+    ) -> Capabilities {
         let f16 = features.contains(wgpu::Features::SHADER_F16);
         let subgroup_width = width.filter(|_| features.contains(wgpu::Features::SUBGROUP));
-        let cooperative_matrix =
-            f16 && subgroup_width.is_some() && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let matrices = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let cooperative_matrix = matrix.filter(|_| f16 && subgroup_width.is_some() && matrices);
         Capabilities {
             tier: Tier::Floor,
             f16,
@@ -128,14 +130,30 @@ impl Capabilities {
             max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             software,
+            forced: vec![],
         }
         .with_tier()
     }
 
+    /// The same, but of a family of kernels (`conv1d`) only the named variant is chosen, wherever that can do the work,
+    /// and planning fails where it can't. For measuring and testing variants one by one:
+    /// [`Executor::with_capabilities`](crate::exec::Executor::with_capabilities).
+    #[must_use]
+    pub fn forcing(mut self, family: &str, variant: &str) -> Capabilities {
+        self.forced.retain(|(other, _)| other != family);
+        self.forced.push((family.to_owned(), variant.to_owned()));
+        self
+    }
+
+    /// The variant of a family that is forced.
+    pub(super) fn forced_variant(&self, family: &str) -> Option<&str> {
+        self.forced.iter().find(|(other, _)| other == family).map(|(_, variant)| variant.as_str())
+    }
+
     fn with_tier(mut self) -> Capabilities {
         self.tier = match (self.f16, self.subgroup_width, self.cooperative_matrix) {
-            (true, Some(_), true) => Tier::CooperativeMatrix,
-            (true, Some(_), false) => Tier::Subgroups,
+            (true, Some(_), Some(_)) => Tier::CooperativeMatrix,
+            (true, Some(_), None) => Tier::Subgroups,
             (true, None, _) => Tier::F16,
             (false, _, _) => Tier::Floor,
         };
@@ -144,7 +162,7 @@ impl Capabilities {
 
     /// The same device with nothing above `cap`; at the floor the limits are WebGPU's defaults too.
     pub fn capped(mut self, cap: Tier) -> Capabilities {
-        self.cooperative_matrix &= cap >= Tier::CooperativeMatrix;
+        self.cooperative_matrix = self.cooperative_matrix.filter(|_| cap >= Tier::CooperativeMatrix);
         self.subgroup_width = self.subgroup_width.filter(|_| cap >= Tier::Subgroups);
         self.f16 &= cap >= Tier::F16;
         if cap == Tier::Floor {
@@ -163,15 +181,17 @@ impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let yes_no = |value: bool| if value { "yes" } else { "no" };
         write!(f, "tier {}: f16 {}, subgroups ", self.tier, yes_no(self.f16))?;
-        match self.subgroup_width {
-            Some(width) => write!(f, "of {width}")?,
-            None => f.write_str("no")?,
-        }
+        let of = |f: &mut fmt::Formatter<'_>, size: Option<u32>| match size {
+            Some(size) => write!(f, "of {size}"),
+            None => f.write_str("no"),
+        };
+        of(f, self.subgroup_width)?;
+        f.write_str(", cooperative matrices ")?;
+        of(f, self.cooperative_matrix)?;
         write!(
             f,
-            ", cooperative matrices {}, timestamps {}, binding {} MiB, buffer {} MiB, workgroup memory {} KiB, \
+            ", timestamps {}, binding {} MiB, buffer {} MiB, workgroup memory {} KiB, \
              {} invocations, {} workgroups",
-            yes_no(self.cooperative_matrix),
             yes_no(self.timestamps),
             self.max_binding_bytes >> 20,
             self.max_buffer_bytes >> 20,
@@ -220,7 +240,7 @@ mod tests {
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-        Capabilities::new(&limits, features, Some(32), false)
+        Capabilities::new(&limits, features, Some(32), Some(16), false)
     }
 
     #[test]
@@ -231,7 +251,7 @@ mod tests {
             assert_eq!(capped.tier, cap);
             assert_eq!(capped.f16, cap >= Tier::F16);
             assert_eq!(capped.subgroup_width.is_some(), cap >= Tier::Subgroups);
-            assert_eq!(capped.cooperative_matrix, cap >= Tier::CooperativeMatrix);
+            assert_eq!(capped.cooperative_matrix.is_some(), cap >= Tier::CooperativeMatrix);
             assert_eq!(capped.max_binding_bytes == 128 << 20, cap == Tier::Floor);
             assert!(capped.timestamps, "timing is no tier");
         }
@@ -244,11 +264,14 @@ mod tests {
         let limits = wgpu::Limits::defaults();
         let subgroups = wgpu::Features::SUBGROUP;
         let matrices = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-        let without_f16 = Capabilities::new(&limits, subgroups | matrices, Some(32), false);
+        let without_f16 = Capabilities::new(&limits, subgroups | matrices, Some(32), Some(16), false);
         assert_eq!((without_f16.tier, without_f16.subgroup_width), (Tier::Floor, Some(32)));
-        assert!(!without_f16.cooperative_matrix);
-        let varying = Capabilities::new(&limits, subgroups | matrices | wgpu::Features::SHADER_F16, None, false);
-        assert_eq!((varying.tier, varying.cooperative_matrix), (Tier::F16, false));
+        assert_eq!(without_f16.cooperative_matrix, None);
+        let f16 = wgpu::Features::SHADER_F16;
+        let varying = Capabilities::new(&limits, subgroups | matrices | f16, None, Some(16), false);
+        assert_eq!((varying.tier, varying.cooperative_matrix), (Tier::F16, None));
+        let other_sizes = Capabilities::new(&limits, subgroups | matrices | f16, Some(32), None, false);
+        assert_eq!((other_sizes.tier, other_sizes.cooperative_matrix), (Tier::Subgroups, None));
     }
 
     #[test]
@@ -264,7 +287,7 @@ mod tests {
     fn printed_with_every_limit() {
         assert_eq!(
             best().to_string(),
-            "tier coop: f16 yes, subgroups of 32, cooperative matrices yes, timestamps yes, binding 4096 MiB, \
+            "tier coop: f16 yes, subgroups of 32, cooperative matrices of 16, timestamps yes, binding 4096 MiB, \
              buffer 16384 MiB, workgroup memory 48 KiB, 1024 invocations, 65535 workgroups"
         );
     }

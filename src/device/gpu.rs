@@ -61,7 +61,13 @@ impl Health {
 
 impl Gpu {
     /// A device opened by the crate, or by the application (`owned` is false: no callbacks are installed).
-    pub(super) fn new(device: wgpu::Device, queue: wgpu::Queue, matrices: bool, cap: Tier, owned: bool) -> Result<Gpu> {
+    pub(super) fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        matrix: Option<u32>,
+        cap: Tier,
+        owned: bool,
+    ) -> Result<Gpu> {
         let info = device.adapter_info();
         let name = describe(&info);
         meets_floor(&device.limits())
@@ -72,7 +78,7 @@ impl Gpu {
             health.watch(&device, &name);
         }
         Ok(Gpu {
-            capabilities: Capabilities::of_device(&device, matrices, cap),
+            capabilities: Capabilities::of_device(&device, matrix, cap),
             timeout,
             health,
             device,

@@ -15,6 +15,9 @@ pub const PARAMETER_BYTES: u64 = 256;
 /// Storage buffers that a kernel may bind: what every WebGPU device has.
 pub(super) const MAX_STORAGE_BUFFERS: usize = 8;
 
+/// The name under which `shaders/shared/storage.wgsl` stores activations and weights as `f16`.
+pub(crate) const HALF: &str = "HALF";
+
 /// How a kernel uses a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
@@ -54,8 +57,10 @@ impl KernelKey {
     }
 
     pub(super) fn preprocess(&self, source: &str) -> Result<String> {
-        preprocess::preprocess(self.shader, source, &self.defines, shaders::shared)
-            .map_err(|error| self.error(error.to_string()))
+        let text = preprocess::preprocess(self.shader, source, &self.defines, &self.constants, shaders::shared)
+            .map_err(|error| self.error(error.to_string()))?;
+        // WGSL wants it before everything else. On the first line, so that lines keep their numbers.
+        Ok(if self.defines.contains(&HALF) { format!("enable f16; {text}") } else { text })
     }
 
     pub(super) fn error(&self, message: String) -> Error {

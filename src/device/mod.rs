@@ -26,9 +26,11 @@ use std::sync::Arc;
 
 pub use capabilities::{Capabilities, TIER_VARIABLE, Tier};
 pub use gpu::{Gpu, TIMEOUT_VARIABLE};
+pub(crate) use kernel::HALF;
 pub use kernel::{Access, Kernel, KernelKey, PARAMETER_BYTES, shader_names};
 pub use summary::AdapterSummary;
-pub use variant::{Choice, Variant, choose};
+pub(crate) use variant::names;
+pub use variant::{Choice, Family, Variant, always, choose};
 
 use crate::{Error, Result};
 use adapters::Wanted;
@@ -113,7 +115,7 @@ impl Device {
     /// memory or 256 invocations per workgroup.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Device> {
         let cap = Tier::cap_from_env()?;
-        Ok(Device::Gpu(Arc::new(Gpu::new(device, queue, false, cap, false)?)))
+        Ok(Device::Gpu(Arc::new(Gpu::new(device, queue, None, cap, false)?)))
     }
 
     /// Every adapter of the backends that are compiled in, best first.

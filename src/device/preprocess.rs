@@ -5,6 +5,11 @@
 //! | `#import name` | adds `shaders/shared/name.wgsl`, once per module however often it is asked for |
 //! | `#ifdef NAME`, `#ifndef NAME` | keeps the lines up to `#else` or `#endif` if NAME is, is not, defined |
 //! | `#else`, `#endif` | |
+//! | `#for i COUNT` | repeats the lines up to `#endfor` with `$i` replaced by 0, 1, …; COUNT is a number or a constant of the kernel |
+//! | `#endfor` | |
+//!
+//! Not every driver unrolls loops, and registers can't be indexed: `#for` is how register tiles of any size are written.
+//! The repetitions stand on the line of `#for`.
 //!
 //! A directive is a line whose first character other than white space is `#`. Imported files are preprocessed too.
 //! They are put at the end of the module, which WGSL allows because the order of its declarations is free, so the
@@ -29,17 +34,23 @@ pub(crate) fn preprocess(
     name: &str,
     source: &str,
     defines: &[&str],
+    constants: &[(&str, u32)],
     shared: impl Fn(&str) -> Option<&'static str>,
 ) -> Result<String, PreprocessError> {
     let mut imports: Vec<(String, &'static str)> = Vec::new();
     let mut output = String::with_capacity(source.len());
-    expand(name, source, defines, &shared, &mut imports, &mut output)?;
+    let expand = |file: &str, source: &str, imports: &mut Vec<_>, output: &mut String| {
+        let mut text = String::with_capacity(source.len());
+        expand(file, source, defines, &shared, imports, &mut text)?;
+        unroll(file, &text.lines().collect::<Vec<_>>(), 1, constants, output)
+    };
+    expand(name, source, &mut imports, &mut output)?;
     // The list grows while it is walked: imports may import.
     let mut next = 0;
     while let Some((file, text)) = imports.get(next).cloned() {
         let _ = writeln!(output, "// shared/{file}.wgsl"); // writing to a String cannot fail
         let start = output.len();
-        expand(&file, text, defines, &shared, &mut imports, &mut output)?;
+        expand(&file, text, &mut imports, &mut output)?;
         check_import(&file, &output[start..])?;
         next += 1;
     }
@@ -74,9 +85,13 @@ fn expand(
             output.push('\n');
             continue;
         };
-        output.push('\n');
         let (keyword, argument) = split(directive);
+        if kept && matches!(keyword, "for" | "endfor") {
+            output.push_str(text);
+        }
+        output.push('\n');
         match keyword {
+            "for" | "endfor" => {}
             "import" => {
                 let name = identifier(argument).ok_or_else(|| error(format!("#{directive}: one name is needed")))?;
                 if kept && !imports.iter().any(|(other, _)| other == name) {
@@ -118,6 +133,65 @@ fn expand(
             Err(PreprocessError { file: file.to_owned(), line: condition.line, message })
         }
     }
+}
+
+/// Repeats what stands between `#for` and `#endfor`, keeping the number of lines. `first` is the number of the first line.
+fn unroll(
+    file: &str,
+    lines: &[&str],
+    first: usize,
+    constants: &[(&str, u32)],
+    output: &mut String,
+) -> Result<(), PreprocessError> {
+    let keyword =
+        |text: &str| text.trim_start().strip_prefix('#').map_or("", |directive| split(directive).0).to_owned();
+    let mut at = 0;
+    while let Some(&text) = lines.get(at) {
+        let error = |message: String| PreprocessError { file: file.to_owned(), line: first + at, message };
+        match keyword(text).as_str() {
+            "for" => {
+                let (_, argument) = split(text.trim_start().trim_start_matches('#'));
+                let (name, count) = loop_header(argument, constants)
+                    .ok_or_else(|| error(format!("#for {argument}: a letter and a number or constant are needed")))?;
+                let mut depth = 0;
+                let length = lines[at..].iter().position(|line| {
+                    match keyword(line).as_str() {
+                        "for" => depth += 1,
+                        "endfor" => depth -= 1,
+                        _ => {}
+                    }
+                    depth == 0
+                });
+                let length = length.ok_or_else(|| error("#for without #endfor".to_owned()))?;
+                let mut body = String::new();
+                unroll(file, &lines[at + 1..at + length], first + at + 1, constants, &mut body)?;
+                let code: Vec<&str> = body.lines().map(|line| line.split("//").next().unwrap_or("").trim()).collect();
+                let code = code.join(" ");
+                for index in 0..count {
+                    output.push_str(&code.replace(&format!("${name}"), &index.to_string()));
+                }
+                output.push_str(&"\n".repeat(length + 1));
+                at += length + 1;
+            }
+            "endfor" => return Err(error("#endfor without #for".to_owned())),
+            _ => {
+                output.push_str(text);
+                output.push('\n');
+                at += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The variable of a loop, which is one letter, and how often it runs.
+fn loop_header<'a>(argument: &'a str, constants: &[(&str, u32)]) -> Option<(&'a str, u32)> {
+    let (name, count) = argument.split_once(char::is_whitespace)?;
+    let count = count.trim();
+    let constant = || constants.iter().find(|(other, _)| *other == count).map(|&(_, value)| value);
+    let letter = name.len() == 1 && name.chars().all(|c| c.is_ascii_lowercase());
+    let count = count.parse().ok().or_else(constant)?;
+    letter.then_some((name, count))
 }
 
 /// WGSL wants its own directives before all declarations, so they cannot stand in an import.
@@ -164,7 +238,7 @@ mod tests {
     }
 
     fn run(source: &str, defines: &[&str]) -> Result<String, String> {
-        preprocess("main", source, defines, shared).map_err(|error| error.to_string())
+        preprocess("main", source, defines, &[("ROWS", 3)], shared).map_err(|error| error.to_string())
     }
 
     /// The lines that are left, without the empty ones.
@@ -216,6 +290,17 @@ mod tests {
     }
 
     #[test]
+    fn loops_repeat_their_lines() {
+        let source = "#for i ROWS\nlet a$i = $iu; // row $i\n#endfor\nend";
+        assert_eq!(left(source, &[]), ["let a0 = 0u;let a1 = 1u;let a2 = 2u;", "end"]);
+        assert_eq!(run(source, &[]).unwrap().lines().position(|line| line == "end"), Some(3));
+        let nested = "#for i 2\n#for j 2\n#ifdef A\ns$i_$j\n#else\nt$i_$j\n#endif\n#endfor\n#endfor";
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&left(nested, &["A"])[0]), ["s0_0", "s0_1", "s1_0", "s1_1"]);
+        assert_eq!(left("#ifdef A\n#for i nothing\n#endfor\n#endif\nmain", &[]), ["main"]);
+    }
+
+    #[test]
     fn errors_name_file_and_line() {
         let cases = [
             ("\n#import nothing", "main.wgsl line 2: there is no shared/nothing.wgsl to import"),
@@ -227,6 +312,10 @@ mod tests {
             ("#ifdef A\n#else\n#else\n#endif", "main.wgsl line 3: a second #else for the condition of line 1"),
             ("#ifdef A\n#endif A", "main.wgsl line 2: #endif A: nothing may follow #endif"),
             ("#define A", "main.wgsl line 1: #define A: no such directive"),
+            ("x\n#for i 2\n#for j 2\n#endfor", "main.wgsl line 2: #for without #endfor"),
+            ("#endfor", "main.wgsl line 1: #endfor without #for"),
+            ("#for i N\n#endfor", "main.wgsl line 1: #for i N: a letter and a number or constant are needed"),
+            ("#for row 2\n#endfor", "main.wgsl line 1: #for row 2: a letter and a number or constant are needed"),
             ("#import open", "open.wgsl line 2: a condition without #endif"),
             (
                 "#import enables",

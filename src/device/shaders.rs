@@ -9,14 +9,19 @@ macro_rules! table {
 /// `shaders/*.wgsl`
 const SHADERS: &[(&str, &str)] = table! { "":
     "activation"
+    "cast"
     "concat"
     "constant"
     "conv1d"
+    "conv1d_coop"
     "conv1d_grad_weight"
+    "conv1d_grad_weight_coop"
+    "conv1d_registers"
     "embedding"
     "embedding_grad"
     "gate"
     "grad_norm"
+    "loss_scale"
     "optimizer"
     "reduce"
     "regression_loss"
@@ -32,9 +37,13 @@ const SHADERS: &[(&str, &str)] = table! { "":
 const SHARED: &[(&str, &str)] = table! { "shared/":
     "activation"
     "channels"
+    "coop"
     "grid"
+    "loss_scale"
     "philox"
+    "product"
     "step"
+    "storage"
     "workgroup_sum"
 };
 

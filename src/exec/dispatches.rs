@@ -2,7 +2,9 @@
 
 use crate::device::Capabilities;
 use crate::error::{Error, Result};
-use crate::graph::{Binding, Dispatch, Extent, GpuPlan, Node, Operand, Program, Role, Shape, TensorId};
+use crate::graph::{
+    Binding, Dispatch, Extent, GpuPlan, Node, Operand, Program, Role, Shape, Storage, Tensor, TensorId,
+};
 
 /// Whether a tensor is a part of a flat vector, bound on its own.
 pub(super) fn is_slice_of_flat(program: &Program, tensor: TensorId) -> bool {
@@ -71,6 +73,7 @@ pub(super) fn dispatches_at(
     let operand = |&tensor: &TensorId| {
         let place =
             program.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", program.name(tensor))))?;
+        let &Tensor { role, half, .. } = &program.tensors[tensor.index()];
         let offset = if is_slice_of_flat(program, tensor) { 0 } else { place.offset };
         Ok(Operand {
             binding: Binding::Tensor(tensor),
@@ -79,13 +82,24 @@ pub(super) fn dispatches_at(
             stride: place.stride,
             offset,
             needed: program.needed[tensor.index()],
-            param: matches!(program.tensors[tensor.index()].role, Role::Param(_)).then_some(place.offset),
+            param: matches!(role, Role::Param(_) | Role::Half { .. }).then_some(place.offset),
+            half,
         })
     };
     let of_operator = |node: &Node| {
         let inputs: Vec<Operand> = node.inputs.iter().map(operand).collect::<Result<_>>()?;
         let outputs: Vec<Operand> = node.outputs.iter().map(operand).collect::<Result<_>>()?;
-        node.op.gpu(&GpuPlan { inputs: &inputs, outputs: &outputs, capabilities })
+        let storage = Storage::of(inputs.iter().chain(&outputs).any(|operand| operand.half), capabilities);
+        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities, storage };
+        let mut dispatches = node.op.gpu(&plan)?;
+        if let Some(define) = storage.define() {
+            for defines in dispatches.iter_mut().map(|dispatch| &mut dispatch.kernel.defines) {
+                if !defines.contains(&define) {
+                    defines.push(define);
+                }
+            }
+        }
+        Ok(dispatches)
     };
     program.running().map(of_operator).collect()
 }

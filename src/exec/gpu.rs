@@ -4,6 +4,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 
 use super::dispatches::{check_bindings, dispatches_at, grid, is_slice_of_flat};
@@ -11,7 +13,7 @@ use super::ring::Ring;
 use super::states::{GpuStates, STORAGE};
 use super::stopwatch::Stopwatch;
 use super::timing::{Log, Timing, Timings};
-use crate::device::{Gpu, Kernel, KernelKey, PARAMETER_BYTES};
+use crate::device::{Capabilities, Gpu, Kernel, KernelKey, PARAMETER_BYTES};
 use crate::error::{Error, Result};
 use crate::exec::Metrics;
 use crate::graph::{Binding, Dispatch, Extent, Kind, Placement, Program, Purpose, Role, Shape, StepArgs, TensorId};
@@ -42,6 +44,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub struct GpuExecutor {
     pub(super) gpu: Arc<Gpu>,
+    /// What the kernels were chosen for.
+    capabilities: Capabilities,
     pub(super) program: Arc<Program>,
     pub(super) buffers: Vec<wgpu::Buffer>,
     shapes: Vec<Shape>,
@@ -62,18 +66,22 @@ const PARAMETER_WORDS: usize = PARAMETER_BYTES as usize / 4;
 pub(super) const STEP_BYTES: u64 = StepArgs::WORDS as u64 * 4;
 
 impl GpuExecutor {
-    pub(crate) fn new(gpu: &Arc<Gpu>, program: &Arc<Program>, states: &GpuStates) -> Result<Self> {
+    pub(crate) fn new(
+        gpu: &Arc<Gpu>,
+        capabilities: &Capabilities,
+        program: &Arc<Program>,
+        states: &GpuStates,
+    ) -> Result<Self> {
         let shapes = program.shapes(program.extent())?;
-        check_bindings(program, gpu.capabilities())?;
+        check_bindings(program, capabilities)?;
         let mut buffers = Vec::with_capacity(program.allocations.len());
         for allocation in &program.allocations {
-            let bytes = allocation.elements as u64 * 4;
             buffers.push(match allocation.purpose {
                 Purpose::State(state) => states.get_or_create(state, allocation.elements)?.buffer,
-                _ => gpu.buffer(&allocation.label, bytes, STORAGE)?,
+                _ => gpu.buffer(&allocation.label, allocation.bytes(), STORAGE)?,
             });
         }
-        let by_operator = dispatches_at(program, gpu.capabilities(), &shapes)?;
+        let by_operator = dispatches_at(program, capabilities, &shapes)?;
         let ops: Vec<usize> = by_operator.iter().enumerate().flat_map(|(op, all)| vec![op; all.len()]).collect();
         let dispatches: Vec<Dispatch> = by_operator.into_iter().flatten().collect();
         let scratch = scratch_buffers(gpu, &dispatches)?;
@@ -93,8 +101,8 @@ impl GpuExecutor {
         for (index, tensor) in program.tensors.iter().enumerate() {
             let id = TensorId::new(program.graph, index);
             if let (Role::Input { .. }, Some(placement)) = (tensor.role, program.placement(id)) {
-                let elements = program.allocations[placement.allocation].elements;
-                inputs.insert(id, place(placement.allocation, elements));
+                let words = program.allocations[placement.allocation].bytes() as usize / 4;
+                inputs.insert(id, place(placement.allocation, words));
             }
         }
         let ring = Ring::new(gpu, upload_bytes, program.metrics.len())?;
@@ -109,6 +117,7 @@ impl GpuExecutor {
         let bound_bytes = scratch.iter().chain(tables.values()).map(wgpu::Buffer::size).sum();
         let mut executor = Self {
             gpu: Arc::clone(gpu),
+            capabilities: capabilities.clone(),
             program: Arc::clone(program),
             buffers,
             shapes,
@@ -123,7 +132,7 @@ impl GpuExecutor {
         };
         for (index, (dispatch, &op)) in dispatches.iter().zip(&ops).enumerate() {
             let (kernel, group) = executor.bind(index, dispatch, &scratch, &tables)?;
-            let grid = grid(dispatch.workgroups, gpu.capabilities())?;
+            let grid = grid(dispatch.workgroups, capabilities)?;
             let variant = dispatch.variant.as_ref().map_or("", |choice| choice.name);
             executor.planned.push(Planned { kernel, group, grid, op, variant });
         }
@@ -158,7 +167,7 @@ impl GpuExecutor {
                 Binding::Tensor(tensor) => self.range(tensor, tensor)?,
                 Binding::Span(first, last) => self.range(first, last)?,
             };
-            let limit = self.gpu.capabilities().max_binding_bytes;
+            let limit = self.capabilities.max_binding_bytes;
             if bytes > limit {
                 let what = format!("a storage binding of {}", kernel.label);
                 let hint = "use a smaller batch, shorter sequences (chunks) or fewer channels".into();
@@ -226,7 +235,7 @@ impl GpuExecutor {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         let shapes = self.program.shapes(extent)?;
-        let by_operator = dispatches_at(&self.program, self.gpu.capabilities(), &shapes)?;
+        let by_operator = dispatches_at(&self.program, &self.capabilities, &shapes)?;
         let dispatches: Vec<Dispatch> = by_operator.into_iter().flatten().collect();
         for (planned, dispatch) in self.planned.iter().zip(&dispatches) {
             if planned.kernel.label != dispatch.kernel.to_string() {
@@ -237,7 +246,7 @@ impl GpuExecutor {
             }
         }
         for (index, dispatch) in dispatches.iter().enumerate() {
-            self.planned[index].grid = grid(dispatch.workgroups, self.gpu.capabilities())?;
+            self.planned[index].grid = grid(dispatch.workgroups, &self.capabilities)?;
         }
         self.shapes = shapes;
         self.ring.log.resize(&self.program, &self.shapes);
@@ -251,9 +260,18 @@ impl GpuExecutor {
     /// [`Error::Graph`] if it is no input or the length is not that of its current shape.
     pub fn write(&mut self, tensor: TensorId, values: &[f32]) -> Result<()> {
         let shape = self.shape(tensor);
+        let half = self.is_half(tensor);
         let words = self.pending(tensor, values.len(), Kind::Real)?;
-        for (row, values) in values.chunks_exact(shape.channels).enumerate() {
-            words[row * shape.stride()..][..shape.channels].copy_from_slice(bytemuck::cast_slice(values));
+        let rows = values.chunks_exact(shape.channels).enumerate();
+        if half {
+            let halves: &mut [f16] = bytemuck::cast_slice_mut(words);
+            for (row, values) in rows {
+                halves[row * shape.stride()..][..shape.channels].convert_from_f32_slice(values);
+            }
+        } else {
+            for (row, values) in rows {
+                words[row * shape.stride()..][..shape.channels].copy_from_slice(bytemuck::cast_slice(values));
+            }
         }
         Ok(())
     }
@@ -269,17 +287,24 @@ impl GpuExecutor {
 
     fn pending(&mut self, tensor: TensorId, len: usize, kind: Kind) -> Result<&mut [u32]> {
         let shape = self.shape(tensor);
+        let half = self.is_half(tensor);
         let name = self.program.name(tensor);
         if shape.len() != len || shape.kind != kind {
             return Err(Error::Graph(format!("{name} is {shape}, {len} values of {kind:?} don't fit")));
         }
         let pending =
             self.inputs.get_mut(&tensor).ok_or_else(|| Error::Graph(format!("{name} is no input of the program")))?;
-        pending.dirty = shape.padded_len();
+        pending.dirty = if half { shape.padded_len() / 2 } else { shape.padded_len() };
         Ok(&mut pending.words)
     }
 
-    /// The buffer of an input or output, for an application's own commands. Rows are `Shape::stride` elements apart.
+    /// Whether a tensor is stored as `f16`.
+    fn is_half(&self, tensor: TensorId) -> bool {
+        self.program.owns(tensor) && self.program.tensors[tensor.index()].half
+    }
+
+    /// The buffer of an input or output, for an application's own commands. Rows are `Shape::stride` elements apart;
+    /// elements are `f32`, or in a program of [`Precision::F16`](crate::graph::Precision::F16) `f16`, but for losses.
     ///
     /// # Errors
     /// [`Error::Graph`] if its memory is reused during a step.
@@ -370,8 +395,13 @@ impl GpuExecutor {
         let (buffer, place) = self.kept(tensor)?;
         let shape = self.shape(tensor);
         let elements = shape.rows().saturating_sub(1) * place.stride + shape.channels;
-        let bytes = self.gpu.read(buffer, place.offset as u64 * 4, elements as u64 * 4)?;
-        let padded: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let padded: Vec<f32> = if self.is_half(tensor) {
+            // Whole words: two elements.
+            let bytes = self.gpu.read(buffer, place.offset as u64 * 2, elements.next_multiple_of(2) as u64 * 2)?;
+            bytemuck::pod_collect_to_vec::<u8, f16>(&bytes).to_f32_vec()
+        } else {
+            bytemuck::pod_collect_to_vec(&self.gpu.read(buffer, place.offset as u64 * 4, elements as u64 * 4)?)
+        };
         Ok(padded.chunks(place.stride).flat_map(|row| row[..shape.channels].iter().copied()).collect())
     }
 

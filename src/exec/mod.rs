@@ -11,7 +11,7 @@ mod timing;
 
 use std::sync::{Arc, PoisonError};
 
-use crate::device::Device;
+use crate::device::{Capabilities, Device};
 use crate::error::{Error, Result};
 use crate::graph::{Extent, Program, Shape, State, StepArgs, TensorId};
 
@@ -119,8 +119,20 @@ impl Executor {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::Shader`] and what else the device gives.
     pub fn new(program: &Arc<Program>, store: &Store) -> Result<Self> {
+        let capabilities = store.device.as_gpu().map_or_else(Capabilities::floor, |gpu| gpu.capabilities().clone());
+        Self::with_capabilities(program, store, &capabilities)
+    }
+
+    /// As [`new`](Self::new), with kernels chosen for a GPU of these capabilities, which the store's device must have:
+    /// its own [capped](Capabilities::capped), or with a variant [forced](Capabilities::forcing). The CPU has no choice.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_capabilities(program: &Arc<Program>, store: &Store, capabilities: &Capabilities) -> Result<Self> {
         Ok(match (&store.device, &store.memory) {
-            (Device::Gpu(gpu), Memory::Gpu(states)) => Self::Gpu(Box::new(GpuExecutor::new(gpu, program, states)?)),
+            (Device::Gpu(gpu), Memory::Gpu(states)) => {
+                Self::Gpu(Box::new(GpuExecutor::new(gpu, capabilities, program, states)?))
+            }
             (_, Memory::Cpu(states)) => {
                 Self::Cpu(Box::new(CpuExecutor::with_states(Arc::clone(program), Arc::clone(states))?))
             }

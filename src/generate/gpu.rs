@@ -9,7 +9,7 @@ use wgpu::BufferUsages as Usage;
 use super::draw::Sampling;
 use super::network::{Affine, Network, input_channels};
 use super::not_finite;
-use crate::device::{Access, Capabilities, Choice, Gpu, Kernel, KernelKey, PARAMETER_BYTES, Variant, choose};
+use crate::device::{Access, Capabilities, Choice, Gpu, Kernel, KernelKey, PARAMETER_BYTES, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::pad4;
 use crate::nn::{WaveNetConfig, WaveNetInput};
@@ -87,8 +87,12 @@ impl Plan {
 
 /// In order of preference; nothing means that the host generates.
 const PREFERENCE: &[Variant<Problem, Option<Plan>>] = &[
-    Variant { name: "one workgroup a stream", admits: |problem, device| one_workgroup(problem, device).map(Some) },
-    Variant { name: "the host", admits: |_, _| Ok(None) },
+    Variant {
+        name: "one workgroup a stream",
+        admits: |problem, device| one_workgroup(problem, device).map(Some),
+        suits: always,
+    },
+    Variant { name: "the host", admits: |_, _| Ok(None), suits: always },
 ];
 
 pub(super) fn choice(problem: &Problem, capabilities: &Capabilities) -> Result<Choice<Option<Plan>>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
-use crate::graph::{Extent, Init, Kind, Op, ParamLayout, Shape};
+use crate::graph::{Extent, Init, Kind, Op, ParamLayout, Precision, Shape};
 
 /// A tensor of a [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +44,13 @@ pub enum Role {
     Grad(usize),
     /// Persistent memory of its own, such as an optimizer's moments.
     State(State),
+    /// A parameter, by its index in the layout, as it lies in an `f16` copy of all parameters.
+    Half {
+        /// The index.
+        param: usize,
+        /// The copy.
+        of: TensorId,
+    },
 }
 
 /// Memory that outlives a step and is shared by the programs of one store.
@@ -59,6 +66,8 @@ pub enum State {
     SecondMoment,
     /// The optimizer's count of updates: [`optim::counters_of`](crate::optim::counters_of).
     Counters,
+    /// The loss scale of a training in `f16`: [`optim::LossScale`](crate::optim::LossScale).
+    LossScale,
 }
 
 impl State {
@@ -70,6 +79,7 @@ impl State {
             Self::FirstMoment => "first_moment",
             Self::SecondMoment => "second_moment",
             Self::Counters => "counters",
+            Self::LossScale => "loss_scale",
         }
     }
 }
@@ -85,6 +95,8 @@ pub struct Tensor {
     pub role: Role,
     /// Whether a parameter lies upstream.
     pub differentiable: bool,
+    /// Whether devices store it as `f16`; told once the graph is finished.
+    pub half: bool,
 }
 
 /// An operator with its tensors.
@@ -104,6 +116,7 @@ pub struct Graph {
     /// Tells its tensors from those of other graphs.
     pub(crate) id: u32,
     pub(crate) extent: Extent,
+    pub(crate) precision: Precision,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) params: ParamLayout,
@@ -130,7 +143,19 @@ impl Graph {
         }
         static GRAPHS: AtomicU32 = AtomicU32::new(0);
         let id = GRAPHS.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, extent, tensors: vec![], nodes: vec![], params: ParamLayout::default() })
+        let precision = Precision::default();
+        Ok(Self { id, extent, precision, tensors: vec![], nodes: vec![], params: ParamLayout::default() })
+    }
+
+    /// The same, to be stored in another precision. To be set before gradients are taken: in `f16` the loss is scaled.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// How devices will store it.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The largest extent.
@@ -275,8 +300,8 @@ impl Graph {
         Ok(outputs)
     }
 
-    fn new_tensor(&mut self, name: &str, shape: Shape, role: Role, differentiable: bool) -> TensorId {
-        self.tensors.push(Tensor { name: name.into(), shape, role, differentiable });
+    pub(super) fn new_tensor(&mut self, name: &str, shape: Shape, role: Role, differentiable: bool) -> TensorId {
+        self.tensors.push(Tensor { name: name.into(), shape, role, differentiable, half: false });
         TensorId::new(self.id, self.tensors.len() - 1)
     }
 }

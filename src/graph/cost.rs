@@ -72,7 +72,15 @@ impl Program {
     pub(crate) fn costs<'a>(&'a self, shapes: &'a [Shape]) -> impl Iterator<Item = Cost> + 'a {
         self.running().map(|node| {
             let of = |tensors: &[TensorId]| -> Vec<Shape> { tensors.iter().map(|t| shapes[t.index()]).collect() };
-            node.op.cost(&of(&node.inputs), &of(&node.outputs))
+            let cost = node.op.cost(&of(&node.inputs), &of(&node.outputs));
+            // Operators count 4 bytes an element.
+            let (mut stored, mut full) = (0_u128, 0_u128);
+            for &tensor in node.inputs.iter().chain(&node.outputs) {
+                let elements = shapes[tensor.index()].padded_len() as u128;
+                stored += elements * if self.tensors[tensor.index()].half { 2 } else { 4 };
+                full += elements * 4;
+            }
+            Cost { bytes: (u128::from(cost.bytes) * stored / full.max(1)) as u64, ..cost }
         })
     }
 }

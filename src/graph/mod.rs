@@ -4,12 +4,14 @@
 //! optimizer its updates. [`Graph::finish`] freezes it into a [`Program`], which both executors run.
 
 mod builder;
+mod cast;
 mod cost;
 mod gemm;
 mod gradient;
 mod op;
 mod params;
 mod plan;
+mod precision;
 mod program;
 mod real;
 mod shape;
@@ -24,6 +26,7 @@ pub(crate) use op::{cpu_reference, expect_kinds, expect_same, shape_error};
 pub use params::{Init, PARAM_ALIGN, Param, ParamLayout};
 pub use plan::Aliasing;
 pub(crate) use plan::{Allocation, Placement, Purpose};
+pub use precision::{FullPrecision, Precision, Storage};
 pub use program::Program;
 pub use real::Real;
 pub(crate) use real::{ROW_TILE, for_row_tiles, vector_kernel};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::device::{Access, Capabilities, Choice, KernelKey};
 use crate::error::{Error, Result};
-use crate::graph::{Aliasing, Cost, Gradient, Kind, Real, Shape, TensorId};
+use crate::graph::{Aliasing, Cost, FullPrecision, Gradient, Kind, Real, Shape, Storage, TensorId};
 
 /// An operator. Its configuration (kernel size, dilation, …) is its fields; tensors reach it in a fixed order.
 pub trait Op: fmt::Debug + Send + Sync {
@@ -17,6 +17,11 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Error::Shape`], naming the operator and the shapes that don't fit.
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>>;
+
+    /// Where it needs `f32` on a device, in a program of [`Precision::F16`](crate::graph::Precision::F16).
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Nowhere
+    }
 
     /// How the planner may have the operator for nothing; only for those that just rearrange channels.
     fn aliasing(&self) -> Option<Aliasing> {
@@ -156,18 +161,21 @@ pub struct Operand {
     pub needed: bool,
     /// Where it lies in the flat vector, if it is a parameter.
     pub param: Option<usize>,
+    /// Whether it is stored as `f16`.
+    pub half: bool,
 }
 
 impl Operand {
-    /// Where it lies, for kernels that read 4 channels at once: `(offset, stride)` in units of `vec4<f32>`.
+    /// Where it lies, for kernels that read 4 channels at once: `(offset, stride)` in units of 4 elements.
     pub fn place4(&self) -> (u32, u32) {
         ((self.offset / 4) as u32, (self.stride / 4) as u32)
     }
 
-    /// A tensor that lives as long as the operator.
-    pub fn scratch(index: usize, planned: Shape, shape: Shape) -> Self {
-        let binding = Binding::Scratch { index, elements: planned.padded_len() };
-        Self { binding, shape, planned, stride: shape.stride(), offset: 0, needed: true, param: None }
+    /// A tensor that lives as long as the operator, stored as `like` is.
+    pub fn scratch(index: usize, planned: Shape, shape: Shape, like: &Self) -> Self {
+        let elements = if like.half { planned.padded_len() / 2 } else { planned.padded_len() };
+        let binding = Binding::Scratch { index, elements };
+        Self { binding, shape, planned, stride: shape.stride(), offset: 0, needed: true, param: None, half: like.half }
     }
 
     /// Groups of 4 channels.
@@ -185,6 +193,9 @@ pub struct GpuPlan<'a> {
     pub outputs: &'a [Operand],
     /// What the device can do.
     pub capabilities: &'a Capabilities,
+    /// How its kernels find activations and weights, which `shaders/shared/storage.wgsl` is told of without the
+    /// operator's doing.
+    pub storage: Storage,
 }
 
 /// What a kernel's binding is.
@@ -198,7 +209,7 @@ pub enum Binding {
     Scratch {
         /// Which of the operator's scratch buffers.
         index: usize,
-        /// How many elements of 4 bytes.
+        /// How many words of 4 bytes.
         elements: usize,
     },
     /// The numbers of the step: `Step` in `shaders/shared/step.wgsl`.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{Graph, Kind, Node, Role, State, TensorId, pad4};
+use crate::graph::{Graph, Kind, Node, Role, State, Tensor, TensorId, pad4};
 
 /// What an allocation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,17 @@ pub(crate) struct Allocation {
     pub label: String,
     pub kind: Kind,
     pub elements: usize,
+    /// Whether devices store its elements as `f16`.
+    pub half: bool,
     pub purpose: Purpose,
 }
 
 impl Allocation {
+    /// Bytes on a device.
+    pub fn bytes(&self) -> u64 {
+        self.elements as u64 * if self.half { 2 } else { 4 }
+    }
+
     pub fn is_pool(&self) -> bool {
         self.purpose == Purpose::Pool
     }
@@ -81,7 +88,7 @@ pub(super) struct Plan {
 /// Plans a graph of which the tensors `kept` are to be read after a step.
 pub(super) fn plan(graph: &Graph, kept: Vec<TensorId>) -> Plan {
     let steps = live(graph, &kept).into_iter().map(|node| Step { node, elided: false }).collect();
-    let mut planner = Planner { graph, steps, parents: HashMap::new(), kept };
+    let mut planner = Planner { graph, steps, parents: halves(graph), kept };
     planner.alias();
     let (allocations, placements) = planner.allocate();
     let mut needed = vec![false; graph.tensors.len()];
@@ -101,17 +108,32 @@ fn live(graph: &Graph, kept: &[TensorId]) -> Vec<Node> {
         wanted[tensor.index()] = true;
     }
     let persistent = |t: TensorId| matches!(graph.tensor(t).role, Role::Grad(_) | Role::State(_) | Role::Param(_));
+    let lies_in = |t: TensorId| match graph.tensor(t).role {
+        Role::Half { of, .. } => of,
+        _ => t,
+    };
     let mut nodes: Vec<Node> = Vec::new();
     for node in graph.nodes.iter().rev() {
         if node.outputs.iter().any(|&t| wanted[t.index()] || persistent(t)) {
-            for input in &node.inputs {
-                wanted[input.index()] = true;
+            for &input in &node.inputs {
+                wanted[lies_in(input).index()] = true;
             }
             nodes.push(node.clone());
         }
     }
     nodes.reverse();
     nodes
+}
+
+/// Parameters lie inside the copy of all of them.
+fn halves(graph: &Graph) -> HashMap<TensorId, (TensorId, usize)> {
+    let of = |(index, tensor): (usize, &Tensor)| match tensor.role {
+        Role::Half { param, of } => {
+            Some((TensorId::new(graph.id, index), (of, graph.params.get(param).map_or(0, |p| p.offset))))
+        }
+        _ => None,
+    };
+    graph.tensors.iter().enumerate().filter_map(of).collect()
 }
 
 impl Planner<'_> {
@@ -198,7 +220,7 @@ impl Planner<'_> {
                 Role::Param(param) => memory.flat(id, State::Params, param, self.graph),
                 Role::Grad(param) => memory.flat(id, State::Grads, param, self.graph),
                 Role::State(state) => memory.state(id, state, self.graph.shape(id).channels),
-                Role::Value => {}
+                Role::Value | Role::Half { .. } => {}
             }
         }
         for &kept in &self.kept {
@@ -214,8 +236,12 @@ impl Planner<'_> {
             let tensor = TensorId::new(self.graph.id, index);
             let (root, channel) = self.root(tensor);
             if root != tensor {
-                memory.placements[index] =
-                    memory.placements[root.index()].map(|p| Placement { offset: p.offset + channel, ..p });
+                let own_stride = matches!(self.graph.tensor(tensor).role, Role::Half { .. });
+                memory.placements[index] = memory.placements[root.index()].map(|p| Placement {
+                    offset: p.offset + channel,
+                    stride: if own_stride { self.graph.shape(tensor).stride() } else { p.stride },
+                    ..p
+                });
             }
         }
         (memory.allocations, memory.placements)
@@ -239,7 +265,10 @@ impl Planner<'_> {
                 }
                 let shape = self.graph.shape(root);
                 let elements = shape.padded_len();
-                let of_kind = |&&slot: &&usize| memory.allocations[slot].kind == shape.kind;
+                let half = self.graph.tensor(root).half;
+                let of_kind = |&&slot: &&usize| {
+                    memory.allocations[slot].kind == shape.kind && memory.allocations[slot].half == half
+                };
                 // The smallest that holds it, else the largest there is, grown.
                 let fitting = free
                     .iter()
@@ -257,7 +286,7 @@ impl Planner<'_> {
                     }
                     None => {
                         pools += 1;
-                        memory.add(format!("pool {pools}"), shape.kind, elements, Purpose::Pool)
+                        memory.add(format!("pool {pools}"), shape.kind, elements, half, Purpose::Pool)
                     }
                 };
                 memory.placements[root.index()] = Some(Placement { allocation, offset: 0, stride: shape.stride() });
@@ -286,14 +315,14 @@ struct Memory {
 }
 
 impl Memory {
-    fn add(&mut self, label: String, kind: Kind, elements: usize, purpose: Purpose) -> usize {
-        self.allocations.push(Allocation { label, kind, elements: pad4(elements), purpose });
+    fn add(&mut self, label: String, kind: Kind, elements: usize, half: bool, purpose: Purpose) -> usize {
+        self.allocations.push(Allocation { label, kind, elements: pad4(elements), half, purpose });
         self.allocations.len() - 1
     }
 
     fn own(&mut self, tensor: TensorId, label: String, planner: &Planner<'_>, purpose: Purpose) {
-        let shape = planner.graph.shape(tensor);
-        let allocation = self.add(label, shape.kind, shape.padded_len(), purpose);
+        let &Tensor { shape, half, .. } = planner.graph.tensor(tensor);
+        let allocation = self.add(label, shape.kind, shape.padded_len(), half, purpose);
         self.placements[tensor.index()] = Some(Placement { allocation, offset: 0, stride: shape.stride() });
     }
 
@@ -312,7 +341,7 @@ impl Memory {
         if let Some(&allocation) = self.states.get(&state) {
             return allocation;
         }
-        let allocation = self.add(state.name().into(), Kind::Real, elements, Purpose::State(state));
+        let allocation = self.add(state.name().into(), Kind::Real, elements, false, Purpose::State(state));
         self.states.insert(state, allocation);
         allocation
     }

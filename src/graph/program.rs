@@ -5,13 +5,16 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::graph::plan::{self, Allocation, Placement, Plan, Purpose, Step};
-use crate::graph::{Extent, Graph, Kind, Node, ParamLayout, Role, Shape, State, Tensor, TensorId, input_shape};
+use crate::graph::{
+    Extent, Graph, Kind, Node, ParamLayout, Precision, Role, Shape, State, Tensor, TensorId, input_shape,
+};
 
 /// A list of operators over planned memory.
 #[derive(Debug, Clone)]
 pub struct Program {
     pub(crate) graph: u32,
     pub(crate) extent: Extent,
+    pub(crate) precision: Precision,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) steps: Vec<Step>,
     pub(crate) params: ParamLayout,
@@ -28,21 +31,24 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Graph`] if a metric is not a scalar.
-    pub fn finish(self, outputs: &[TensorId], metrics: &[TensorId]) -> Result<Program> {
+    pub fn finish(mut self, outputs: &[TensorId], metrics: &[TensorId]) -> Result<Program> {
         self.check_owned(outputs)?;
         self.check_owned(metrics)?;
         if let Some(&metric) = metrics.iter().find(|&&m| self.shape(m) != Shape::scalar()) {
             return Err(Error::Graph(format!("a metric must be a scalar, got {}", self.shape(metric))));
         }
-        let kept = outputs.iter().chain(metrics).copied().collect();
+        let mut copied = metrics.to_vec();
+        self.store_halves(&mut copied)?;
+        let kept = outputs.iter().chain(metrics).chain(&copied).copied().collect();
         let Plan { steps, allocations, placements, needed } = plan::plan(&self, kept);
         Ok(Program {
             graph: self.id,
             extent: self.extent,
+            precision: self.precision,
             tensors: self.tensors,
             steps,
             params: self.params,
-            metrics: metrics.to_vec(),
+            metrics: copied,
             allocations,
             placements,
             needed,
@@ -54,6 +60,11 @@ impl Program {
     /// The largest extent.
     pub fn extent(&self) -> Extent {
         self.extent
+    }
+
+    /// How devices store it.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The parameters of the model.
@@ -78,20 +89,22 @@ impl Program {
         })
     }
 
-    /// Elements of the memory for activations, once the lifetimes were coloured.
-    pub fn pool_elements(&self) -> usize {
-        self.allocations.iter().filter(|a| a.is_pool()).map(|a| a.elements).sum()
+    /// Bytes of the memory for activations on a device, once the lifetimes were coloured.
+    pub fn pool_bytes(&self) -> u64 {
+        self.allocations.iter().filter(|a| a.is_pool()).map(Allocation::bytes).sum()
     }
 
     /// Bytes of the largest buffer that a kernel binds, scratch memory left out (that is at most 64 MiB).
     pub fn largest_binding_bytes(&self) -> u64 {
-        self.allocations.iter().map(|allocation| allocation.elements as u64 * 4).max().unwrap_or(0)
+        self.allocations.iter().map(Allocation::bytes).max().unwrap_or(0)
     }
 
     /// The largest tensor: of several the first that has a name, else the first.
     pub(crate) fn largest_tensor(&self) -> Option<TensorId> {
-        let key =
-            |t: &TensorId| (self.shape(*t).padded_len(), !self.tensors[t.index()].name.is_empty(), Reverse(t.index()));
+        let bytes = |tensor: &Tensor| tensor.shape.padded_len() * if tensor.half { 2 } else { 4 };
+        let key = |t: &TensorId| {
+            (bytes(&self.tensors[t.index()]), !self.tensors[t.index()].name.is_empty(), Reverse(t.index()))
+        };
         let all = (0..self.tensors.len()).map(|index| TensorId::new(self.graph, index));
         all.filter(|&t| self.placement(t).is_some()).max_by_key(key)
     }
@@ -160,12 +173,13 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "program: batch {}, time {}, {} parameters, {} operators, {:.1} MB of activations",
+            "program: {}, batch {}, time {}, {} parameters, {} operators, {:.1} MB of activations",
+            self.precision,
             self.extent.batch,
             self.extent.time,
             self.params.count(),
             self.running().count(),
-            self.pool_elements() as f64 * 4e-6
+            self.pool_bytes() as f64 * 1e-6
         )?;
         for (index, step) in self.steps.iter().enumerate() {
             let describe = |tensors: &[TensorId], with_shape: bool| {

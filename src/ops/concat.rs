@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::Result;
 use crate::graph::{
-    Aliasing, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, View, ViewMut,
-    cpu_reference, expect_kinds, for_row_tiles, shape_error,
+    Aliasing, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId,
+    View, ViewMut, cpu_reference, expect_kinds, for_row_tiles, shape_error,
 };
 use crate::ops::{Case, CaseInput, random_shape};
 use crate::random::Random;
@@ -51,8 +51,8 @@ struct Params {
     n: u32,
     x_offset: u32,
     x_stride: u32,
-    y_offset: u32,
-    y_stride: u32,
+    y_offset4: u32,
+    y_stride4: u32,
 }
 
 /// `y[.., c] = x[.., from + c − place]` where `c − place` is in `0..n`, else 0, for `width` channels `c` from `first` on.
@@ -72,6 +72,7 @@ impl Move {
     }
 
     pub fn dispatch(self, x: &Operand, y: &Operand) -> Dispatch {
+        let (y_offset4, y_stride4) = y.place4();
         let params = Params {
             rows: y.shape.rows() as u32,
             first: self.first as u32,
@@ -80,14 +81,15 @@ impl Move {
             n: self.n as u32,
             x_offset: (x.offset + self.from) as u32,
             x_stride: x.stride as u32,
-            y_offset: y.offset as u32,
-            y_stride: y.stride as u32,
+            y_offset4,
+            y_stride4,
         };
+        let groups = (self.first + self.width).div_ceil(4) - self.first / 4;
         Dispatch::new("concat", "main")
             .read(x.binding)
             .write(y.binding)
             .params(&params)
-            .workgroups((y.shape.rows() * self.width).div_ceil(256))
+            .workgroups((y.shape.rows() * groups).div_ceil(256))
     }
 
     pub fn run<T: Real>(self, x: &View<'_, T>, y: &mut ViewMut<'_, T>) {
@@ -158,6 +160,10 @@ impl Op for Concat {
         Ok(())
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
@@ -207,6 +213,10 @@ impl Op for Slice {
         Ok(())
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
@@ -244,6 +254,10 @@ impl Op for Place {
             return Err(shape_error(self, message));
         }
         Ok(vec![inputs[0].with_channels(self.channels)])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
     }
 
     cpu_reference!();

@@ -3,7 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::Result;
-use crate::graph::{CpuRun, Dispatch, GpuPlan, Graph, Op, Real, Shape, TensorId, cpu_reference, expect_kinds};
+use crate::graph::{
+    CpuRun, Dispatch, FullPrecision, GpuPlan, Graph, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
+};
 use crate::ops::Case;
 use crate::ops::random_shape;
 use crate::random::Random;
@@ -43,6 +45,10 @@ impl Op for Constant {
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &[])?;
         Ok(vec![self.shape])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
     }
 
     cpu_reference!();

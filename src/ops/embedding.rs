@@ -3,11 +3,11 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use crate::device::{Choice, Variant, choose};
+use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
-    for_row_tiles, pad4, shape_error,
+    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference,
+    expect_kinds, for_row_tiles, pad4, shape_error,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::sum_time::SumTime;
@@ -227,7 +227,7 @@ const PART: usize = 4096;
 
 /// How the sum is split on the GPU.
 #[derive(Debug, Clone, Copy)]
-struct Split {
+pub(crate) struct Split {
     /// Groups of 4 channels of a workgroup.
     groups: usize,
     /// Whether a workgroup's sums lie in workgroup memory.
@@ -247,11 +247,11 @@ fn shared(table: &Shape, groups: usize) -> Result<Split, String> {
 }
 
 /// 4 groups make reads of 64 bytes.
-const SPLITS: &[Variant<Shape, Split>] = &[
-    Variant { name: "sums of 16 channels in workgroup memory", admits: |table, _| shared(table, 4) },
-    Variant { name: "sums of 8 channels in workgroup memory", admits: |table, _| shared(table, 2) },
-    Variant { name: "sums of 4 channels in workgroup memory", admits: |table, _| shared(table, 1) },
-    Variant { name: "sums in storage", admits: |_, _| Ok(Split { groups: 4, shared: false }) },
+pub(crate) const SPLITS: &[Variant<Shape, Split>] = &[
+    Variant { name: "sums of 16 channels in workgroup memory", admits: |table, _| shared(table, 4), suits: always },
+    Variant { name: "sums of 8 channels in workgroup memory", admits: |table, _| shared(table, 2), suits: always },
+    Variant { name: "sums of 4 channels in workgroup memory", admits: |table, _| shared(table, 1), suits: always },
+    Variant { name: "sums in storage", admits: |_, _| Ok(Split { groups: 4, shared: false }), suits: always },
 ];
 
 /// Workgroups to aim for: the time is split no finer than it must be.
@@ -304,6 +304,10 @@ impl Op for EmbeddingGrad {
         } else {
             Err(shape_error(self, format!("input {ids}, gradient {dy} and table {} don't fit", self.table)))
         }
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
     }
 
     cpu_reference!();

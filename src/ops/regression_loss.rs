@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, expect_same, for_row_tiles,
+    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId,
+    cpu_reference, expect_kinds, expect_same, for_row_tiles,
 };
 use crate::ops::reduce::{Total, reduce};
 use crate::ops::softmax_cross_entropy::write_scalar;
@@ -144,6 +144,10 @@ impl Op for RegressionLoss {
         Ok(())
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
@@ -204,6 +208,10 @@ impl Op for RegressionLossGrad {
         expect_same(self, inputs[0], inputs[1])?;
         expect_same(self, inputs[2], Shape::scalar())?;
         Ok(vec![inputs[0]])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::InputsFrom(2)
     }
 
     cpu_reference!();

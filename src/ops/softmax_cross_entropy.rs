@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, ROW_TILE, Real, Shape, TensorId,
-    cpu_reference, expect_kinds, for_row_tiles, shape_error, vector_kernel,
+    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, Operand, ROW_TILE, Real, Shape,
+    TensorId, cpu_reference, expect_kinds, for_row_tiles, shape_error, vector_kernel,
 };
 use crate::ops::reduce::{Total, reduce};
 use crate::ops::{Case, CaseInput, random_shape};
@@ -93,6 +93,10 @@ impl Op for SoftmaxCrossEntropy {
         let dlogits = gradient.push_one(op, &inputs)?;
         gradient.give(0, dlogits);
         Ok(())
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
     }
 
     cpu_reference!();
@@ -277,6 +281,10 @@ impl Op for SoftmaxCrossEntropyGrad {
         expect_kinds(self, inputs, &kinds)?;
         check_rows(self, inputs[0], inputs[1])?;
         Ok(vec![inputs[0]])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::InputsFrom(2)
     }
 
     cpu_reference!();

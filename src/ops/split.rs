@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, View, ViewMut, cpu_reference,
-    expect_kinds, shape_error,
+    CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, View, ViewMut,
+    cpu_reference, expect_kinds, shape_error,
 };
 use crate::ops::concat::Move;
 use crate::ops::{Case, CaseInput, constant::Constant, random_shape};
@@ -66,6 +66,10 @@ impl Op for Split {
         Ok(())
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
@@ -102,6 +106,10 @@ impl Op for Join {
             return Err(shape_error(self, format!("{first} and {other} must have the same time and channels")));
         }
         Ok(vec![Shape { batch: inputs.iter().map(|x| x.batch).sum(), ..first }])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
     }
 
     cpu_reference!();

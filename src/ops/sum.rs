@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference, expect_kinds,
-    expect_same, for_row_tiles,
+    CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
+    expect_kinds, expect_same, for_row_tiles,
 };
 use crate::ops::{Case, CaseInput, random_shape};
 use crate::random::Random;
@@ -73,6 +73,10 @@ impl Op for Sum {
             }
         }
         Ok(())
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
     }
 
     cpu_reference!();

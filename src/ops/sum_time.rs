@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId, cpu_reference,
-    expect_kinds, expect_same, for_row_tiles, pad4,
+    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId,
+    cpu_reference, expect_kinds, expect_same, for_row_tiles, pad4,
 };
 use crate::ops::conv1d::add_to;
 use crate::ops::{Case, CaseInput, random_shape};
@@ -82,6 +82,10 @@ impl Op for SumTime {
         Ok(())
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
@@ -107,6 +111,7 @@ impl Op for SumTime {
                 y_stride4: to.2,
             };
             Dispatch::new("sum_time", "main")
+                .define("SLABS", matches!(from.0, Binding::Scratch { .. }))
                 .constant("COLUMNS", columns as u32)
                 .read(from.0)
                 .write(to.0)
@@ -168,6 +173,10 @@ impl Op for SumTimeGrad {
         expect_kinds(self, inputs, &[Kind::Real, Kind::Real])?;
         expect_same(self, inputs[0], Shape::new(self.sum.groups(inputs[1]).0, 1, inputs[1].channels))?;
         Ok(vec![inputs[1]])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
     }
 
     cpu_reference!();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::device::{Family, names};
 use crate::graph::{Op, Shape};
 use crate::ops;
 use crate::random::Random;
@@ -83,6 +84,14 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "sum", case: ops::sum::case },
     Entry { name: "sum_time", case: ops::sum_time::case },
     Entry { name: "wavenet_layer", case: ops::wavenet_layer::case },
+];
+
+/// The kernels that there are variants of.
+pub const FAMILIES: &[Family] = &[
+    Family { name: "conv1d", variants: || names(ops::conv1d::VARIANTS) },
+    Family { name: "conv1d_grad_weight", variants: || names(ops::conv1d::SPLITS) },
+    Family { name: "embedding_grad", variants: || names(ops::embedding::SPLITS) },
+    Family { name: "wavenet_layer", variants: || names(ops::wavenet_layer::VARIANTS) },
 ];
 
 /// A random size, with odd channel counts and single rows among them.

@@ -13,6 +13,7 @@ use crate::autodiff::Gradients;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Role, State, TensorId};
 
+pub use crate::ops::loss_scale::LossScale;
 use blocks::Blocks;
 pub use config::{Adam, Method, OptimizerConfig, Sgd};
 use prepare::Prepare;
@@ -25,6 +26,8 @@ use update::Update;
 pub struct Updates {
     /// The L2 norm of all gradients together before clipping, a scalar; may be a metric of the program.
     pub grad_norm: TensorId,
+    /// Where the gradients are scaled, the steps left out so far because a gradient was not finite, a scalar.
+    pub skipped: Option<TensorId>,
 }
 
 /// Appends the update of all parameters by `gradients`, at the learning rate of each step's
@@ -32,7 +35,8 @@ pub struct Updates {
 ///
 /// What is appended to the graph afterwards reads the updated parameters. The norm is computed only where `config` clips
 /// or the program keeps [`Updates::grad_norm`]. Gradients that are not finite are not caught: they spread to the
-/// parameters, and so to the next loss.
+/// parameters, and so to the next loss. In a graph of [`Precision::F16`](crate::graph::Precision::F16) they are: the step is
+/// left out and the [`LossScale`] halved.
 ///
 /// # Errors
 /// [`Error::Config`] as [`OptimizerConfig::validate`]; [`Error::Graph`] if parameters were declared after the gradients
@@ -50,10 +54,18 @@ pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig
     }
     let blocks = Blocks::of(graph.params());
     let counters = graph.state(State::Counters, COUNTERS);
-    let prepare = Prepare { config: *config, blocks: blocks.clone() };
-    let prepared = graph.push_in_place(prepare, &[gradients.flat], &[counters])?;
-    let (grad_norm, coefficients) = (prepared[0], prepared[1]);
+    let scaled = gradients.scale.is_some();
+    let mut counted = vec![counters];
+    if scaled {
+        counted.push(graph.state(State::LossScale, LossScale::ELEMENTS));
+    }
+    let prepare = Prepare { config: *config, blocks: blocks.clone(), scaled };
+    let prepared = graph.push_in_place(prepare, &[gradients.flat], &counted)?;
+    let (grad_norm, coefficients, skipped) = (prepared[0], prepared[1], prepared.get(2).copied());
     graph.set_name(grad_norm, "grad_norm");
+    if let Some(skipped) = skipped {
+        graph.set_name(skipped, "skipped");
+    }
 
     let moments: &[State] = match config.method {
         Method::Adam(_) => &[State::FirstMoment, State::SecondMoment],
@@ -63,5 +75,5 @@ pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig
     let updated: Vec<TensorId> =
         [State::Params].iter().chain(moments).map(|&state| graph.state(state, elements)).collect();
     graph.push_in_place(Update { method: config.method, blocks }, &[coefficients, gradients.flat], &updated)?;
-    Ok(Updates { grad_norm })
+    Ok(Updates { grad_norm, skipped })
 }

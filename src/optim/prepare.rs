@@ -4,10 +4,10 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::blocks::{Blocks, unpack};
-use super::{Method, OptimizerConfig};
+use super::{LossScale, Method, OptimizerConfig};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
+    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
 };
 
 /// Elements of [`State::Counters`](crate::graph::State::Counters): the updates applied, as low and high part, which stay
@@ -30,12 +30,14 @@ pub fn counters_of(updates: u64) -> [f32; COUNTERS] {
     [(updates % HIGH) as f32, (updates / HIGH) as f32, 0.0, 0.0]
 }
 
-/// Input: the flat gradients. Outputs: their norm, the coefficients of the update as in `shaders/optimizer.wgsl`, and
-/// updated in place the counters.
+/// Input: the flat gradients. Outputs: their norm, the coefficients of the update as in `shaders/optimizer.wgsl`, where the
+/// loss is scaled the steps left out, and updated in place the counters and where the loss is scaled the scale.
 #[derive(Debug, Clone)]
 pub(super) struct Prepare {
     pub config: OptimizerConfig,
     pub blocks: Blocks,
+    /// Whether the gradients are multiplied by the loss scale.
+    pub scaled: bool,
 }
 
 /// Workgroups of the norm's first pass, at most: its second pass is one workgroup.
@@ -62,6 +64,11 @@ struct PrepareParams {
     weight_decay: f32,
     coefficients_offset4: u32,
     norm_offset4: u32,
+    skipped_offset4: u32,
+    first_exponent: f32,
+    smallest_exponent: f32,
+    largest_exponent: f32,
+    patience: f32,
 }
 
 impl Op for Prepare {
@@ -71,15 +78,25 @@ impl Op for Prepare {
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &[Kind::Real])?;
-        Ok(vec![Shape::scalar(), Shape::vector(4)])
+        let mut outputs = vec![Shape::scalar(), Shape::vector(4)];
+        outputs.extend(self.scaled.then(Shape::scalar));
+        Ok(outputs)
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Everywhere
     }
 
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        let (grads, norm, coefficients, counters) =
-            (&plan.inputs[0], &plan.outputs[0], &plan.outputs[1], &plan.outputs[2]);
-        let with_norm = self.config.clip_norm.is_some() || norm.needed;
+        let (grads, norm, coefficients) = (&plan.inputs[0], &plan.outputs[0], &plan.outputs[1]);
+        let (skipped, counters, loss_scale) = match &plan.outputs[2..] {
+            [skipped, counters, loss_scale] if self.scaled => (Some(skipped), counters, Some(loss_scale)),
+            rest => (None, &rest[0], None),
+        };
+        // The norm tells whether all gradients are finite.
+        let with_norm = self.config.clip_norm.is_some() || norm.needed || self.scaled;
         let elements4 = self.blocks.elements() / 4;
         let slab4 = elements4.div_ceil(MAX_PARTIALS).next_multiple_of(256);
         let partials = elements4.div_ceil(slab4);
@@ -97,12 +114,18 @@ impl Op for Prepare {
             weight_decay,
             coefficients_offset4: coefficients.place4().0,
             norm_offset4: norm.place4().0,
+            skipped_offset4: skipped.map_or(0, |skipped| skipped.place4().0),
+            first_exponent: LossScale::FIRST as f32,
+            smallest_exponent: LossScale::SMALLEST as f32,
+            largest_exponent: LossScale::LARGEST as f32,
+            patience: LossScale::PATIENCE as f32,
         };
         let mut prepare = Dispatch::new("optimizer", "prepare_main")
             .define("PREPARE", true)
             .define("ADAM", matches!(self.config.method, Method::Adam(_)))
             .define("NORM", with_norm)
             .define("CLIP", self.config.clip_norm.is_some())
+            .define("SCALED", self.scaled)
             .read(Binding::Step)
             .write(counters.binding)
             .write(coefficients.binding)
@@ -112,6 +135,9 @@ impl Op for Prepare {
             return Ok(vec![prepare]);
         }
         prepare = prepare.write(norm.binding).read(scratch);
+        if let (Some(skipped), Some(loss_scale)) = (skipped, loss_scale) {
+            prepare = prepare.write(loss_scale.binding).write(skipped.binding);
+        }
         let params = NormParams { elements4: elements4 as u32, slab4: slab4 as u32, workgroups: partials as u32 };
         let norm = Dispatch::new("grad_norm", "main")
             .read(grads.binding)
@@ -130,13 +156,35 @@ fn log_beta(beta: f64) -> f32 {
 
 impl Prepare {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let norm = self.norm(run.inputs[0].data);
+        let mut norm = self.norm(run.inputs[0].data);
+        let at_counters = run.outputs.len() - 1 - usize::from(self.scaled);
+        let mut unscale = 1.0;
+        let mut finite = true;
+        if let (true, Some(state)) = (self.scaled, run.outputs.last_mut()) {
+            let state = &mut state.data[..LossScale::ELEMENTS];
+            let before = LossScale::of(&state.iter().map(|v| v.to_f64() as f32).collect::<Vec<_>>());
+            unscale = 1.0 / f64::from(before.scale());
+            norm *= unscale;
+            finite = norm.is_finite();
+            let after = before.after(finite);
+            state.copy_from_slice(&after.state().map(|v| T::of(f64::from(v))));
+            run.outputs[2].row(0).fill(T::ZERO);
+            run.outputs[2].data[0] = T::of(f64::from(after.skipped));
+        }
+        run.outputs[0].row(0).fill(T::ZERO);
+        run.outputs[0].data[0] = T::of(norm);
+        if !finite {
+            // The update does nothing where these are 0.
+            run.outputs[1].row(0).fill(T::ZERO);
+            return Ok(());
+        }
         let clip = match self.config.clip_norm {
             // Not by `min`, which would hide a norm that is NaN.
             Some(limit) if norm + 1e-6 >= f64::from(limit) || norm.is_nan() => f64::from(limit) / (norm + 1e-6),
             _ => 1.0,
         };
-        let counters = &mut run.outputs[2].data;
+        let clip = clip * unscale;
+        let counters = &mut run.outputs[at_counters].data;
         let updates = 1 + counters[1].to_f64() as u64 * HIGH + counters[0].to_f64() as u64;
         counters[0] = T::of((updates % HIGH) as f64);
         counters[1] = T::of((updates / HIGH) as f64);
@@ -155,8 +203,6 @@ impl Prepare {
         for (target, value) in run.outputs[1].row(0).iter_mut().zip(coefficients) {
             *target = T::of(value);
         }
-        run.outputs[0].row(0).fill(T::ZERO);
-        run.outputs[0].data[0] = T::of(norm);
         Ok(())
     }
 

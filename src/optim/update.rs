@@ -8,8 +8,8 @@ use super::blocks::{Blocks, unpack};
 use super::{Adam, Method, Sgd};
 use crate::error::Result;
 use crate::graph::{
-    Cost, CpuRun, Dispatch, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, ViewMut, cpu_reference, expect_kinds,
-    shape_error, vector_kernel,
+    Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, ViewMut, cpu_reference,
+    expect_kinds, shape_error, vector_kernel,
 };
 
 /// Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the flat gradients. Updated in place: the
@@ -45,6 +45,10 @@ impl Op for Update {
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         expect_kinds(self, inputs, &[Kind::Real, Kind::Real])?;
         Ok(vec![])
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Everywhere
     }
 
     cpu_reference!();
@@ -83,6 +87,10 @@ impl Op for Update {
 impl Update {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let coefficients = run.inputs[0].row(0);
+        if coefficients[1] == T::ZERO {
+            // The step is left out.
+            return Ok(());
+        }
         let grads = run.inputs[1].data.par_chunks(TILE);
         let tiles = grads.zip(self.blocks.0.par_chunks(TILE / PARAM_ALIGN));
         match (self.method, run.outputs.as_mut_slice()) {

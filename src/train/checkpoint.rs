@@ -54,7 +54,7 @@ fn kept(program: &Program) -> impl Iterator<Item = (State, usize)> + '_ {
 
 /// Whether a state is a flat vector over the parameters.
 fn is_flat(state: State) -> bool {
-    state != State::Counters
+    !matches!(state, State::Counters | State::LossScale)
 }
 
 /// Writes a checkpoint in one piece or not at all.

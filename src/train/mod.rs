@@ -13,7 +13,7 @@ mod wavenet;
 
 pub use checkpoint::{Checkpoint, Validation};
 pub use model::{Model, load_model, save_model};
-pub use progress::{Event, Limit, Outcome, Reason, TrainerOptions};
+pub use progress::{Event, Limit, Outcome, Reason, Scaling, TrainerOptions};
 pub use task::Task;
 pub use trainer::Trainer;
 pub use wavenet::{WaveNetTask, WaveNetTaskOptions};

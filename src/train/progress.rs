@@ -79,8 +79,10 @@ pub enum Event {
         step: u64,
         /// Its loss, in nats; finite.
         loss: f32,
-        /// The L2 norm of its gradient before clipping.
+        /// The L2 norm of its gradient before clipping; finite but where a training in `f16` left the step out.
         grad_norm: f32,
+        /// In a training in `f16`: how the loss was scaled.
+        scaling: Option<Scaling>,
         /// Its learning rate.
         learning_rate: f32,
         /// Targets a second over the last second or more; validations and checkpoints don't count.
@@ -104,6 +106,15 @@ pub enum Event {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// How the loss of a training in `f16` is scaled; see [`LossScale`](crate::optim::LossScale).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scaling {
+    /// The factor of this step.
+    pub scale: f32,
+    /// Steps left out so far, this one included.
+    pub skipped: u64,
 }
 
 /// Why a run ended.

@@ -28,7 +28,8 @@ pub trait Task {
     /// object.
     fn fingerprint(&self) -> Value;
 
-    /// One training step. Its metrics: the loss, then the norm of the gradient.
+    /// One training step. Its metrics: the loss, then the norm of the gradient, and in a program of
+    /// [`Precision::F16`](crate::graph::Precision::F16) the loss scale and the steps left out so far.
     fn program(&self) -> &Arc<Program>;
 
     /// The batches from a step (counted from 0) on: a pure function of the seed and the step.

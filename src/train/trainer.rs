@@ -10,13 +10,14 @@ use serde_json::json;
 use super::checkpoint::{self, Checkpoint, Run, Validation};
 use super::file::check_writable;
 use super::model::save_model;
-use super::progress::{Event, Limit, Meter, Outcome, Reason, TrainerOptions};
+use super::progress::{Event, Limit, Meter, Outcome, Reason, Scaling, TrainerOptions};
 use super::task::Task;
 use crate::data::Prefetch;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::exec::{Executor, Metrics, Store, Timing, Timings};
-use crate::graph::{State, StepArgs};
+use crate::graph::{Precision, State, StepArgs};
+use crate::optim::LossScale;
 
 /// Trains a [`Task`] on a device: feeds batches, runs steps, checks every loss, validates, and saves checkpoints.
 ///
@@ -37,7 +38,16 @@ pub struct Trainer<T: Task> {
     /// The last good checkpoint, and its step.
     saved: Option<(PathBuf, u64)>,
     /// The first loss that was not finite, and its step.
-    failed: Option<(u64, f32)>,
+    failed: Option<(u64, Failure)>,
+}
+
+/// What a step can't do without.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// The loss is not finite.
+    Loss(f32),
+    /// The gradient is not, however little the loss is scaled.
+    Gradient(f32),
 }
 
 impl<T: Task> Trainer<T> {
@@ -102,8 +112,8 @@ impl<T: Task> Trainer<T> {
     ///
     /// # Errors
     /// [`Error::Config`] for a limit of 0 steps; [`Error::NonFiniteLoss`] with the first step whose loss is not finite,
-    /// or [`Error::NonFiniteState`]: neither overwrites the last good checkpoint; [`Error::Data`], [`Error::Io`] and
-    /// what the device gives.
+    /// or [`Error::NonFiniteState`], in `f16` also where gradients are not finite however little the loss is scaled:
+    /// neither overwrites the last good checkpoint; [`Error::Data`], [`Error::Io`] and what the device gives.
     pub fn run(&mut self, limit: Limit, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome> {
         if limit.steps == Some(0) {
             return Err(Error::Config("a training needs at least 1 step, got 0".into()));
@@ -165,11 +175,17 @@ impl<T: Task> Trainer<T> {
 
     /// Checks metrics and tells of them, up to the first loss that is not finite.
     fn deliver(&mut self, arrived: Vec<Metrics>, clock: &mut Clock, on_event: &mut dyn FnMut(&Event)) -> Result<()> {
+        let smallest = LossScale { exponent: LossScale::SMALLEST, ..LossScale::default() }.scale();
         for Metrics { step, values } in arrived {
             let value = |position: usize| values.get(position).copied().unwrap_or(f32::NAN);
             let (loss, grad_norm) = (value(0), value(1));
             if !loss.is_finite() {
-                self.failed.get_or_insert((step, loss));
+                self.failed.get_or_insert((step, Failure::Loss(loss)));
+            }
+            let scaled = self.executor.program().precision() == Precision::F16;
+            let scaling = scaled.then(|| Scaling { scale: value(2), skipped: value(3) as u64 });
+            if scaling.is_some_and(|scaling| scaling.scale <= smallest) && !grad_norm.is_finite() {
+                self.failed.get_or_insert((step, Failure::Gradient(grad_norm)));
             }
             self.check()?;
             self.loss = Some(loss);
@@ -180,6 +196,7 @@ impl<T: Task> Trainer<T> {
                     step,
                     loss,
                     grad_norm,
+                    scaling,
                     learning_rate: self.options.schedule.learning_rate(self.options.learning_rate, step),
                     samples_per_second: rate * self.task.samples_per_step() as f64,
                     seconds: (now - clock.start).as_secs_f64(),
@@ -210,7 +227,7 @@ impl<T: Task> Trainer<T> {
         if let Some(loss) = loss {
             if !loss.is_finite() {
                 // The weights are bad, which the loss of the next step would have shown.
-                self.failed.get_or_insert((self.step, loss));
+                self.failed.get_or_insert((self.step, Failure::Loss(loss)));
                 self.check()?;
             }
             self.validation = Some(Validation { step: self.step, loss });
@@ -247,7 +264,13 @@ impl<T: Task> Trainer<T> {
     /// Whether all losses so far were finite.
     fn check(&self) -> Result<()> {
         match self.failed {
-            Some((step, loss)) => Err(Error::NonFiniteLoss { step, loss, checkpoint: self.last_checkpoint() }),
+            Some((step, Failure::Loss(loss))) => {
+                Err(Error::NonFiniteLoss { step, loss, checkpoint: self.last_checkpoint() })
+            }
+            Some((step, Failure::Gradient(value))) => {
+                let what = "the norm of the gradient at the smallest loss scale".to_owned();
+                Err(Error::NonFiniteState { step, what, value, checkpoint: self.last_checkpoint() })
+            }
             None => Ok(()),
         }
     }

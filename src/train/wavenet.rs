@@ -145,6 +145,7 @@ impl Task for WaveNetTask {
         json!({
             "batch": self.options.batch,
             "chunk": self.train.chunk(),
+            "precision": self.model.precision(),
             "training_samples": self.train.samples().len(),
             "training_data": self.data_hash,
         })

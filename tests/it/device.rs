@@ -388,18 +388,9 @@ fn child_waits_too_long() {
     std::process::exit(0);
 }
 
-/// A device as an application opens it, on the adapter that the tests use.
-pub fn application() -> (wgpu::Device, wgpu::Queue) {
-    let name = gpu().info().name.clone();
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).unwrap();
-    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap()
-}
-
 #[test]
 fn an_application_keeps_its_own_handlers() {
-    let (device, queue) = application();
+    let (device, queue) = support::application();
     let seen = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&seen);
     device.on_uncaptured_error(Arc::new(move |_| {
@@ -423,7 +414,7 @@ fn an_application_keeps_its_own_handlers() {
 
 #[test]
 fn the_loss_of_an_applications_device_is_found() {
-    let (device, queue) = application();
+    let (device, queue) = support::application();
     let gpu = gpu_of(&Device::from_wgpu(device.clone(), queue).unwrap());
     let buffer = gpu.buffer("before", 256, BufferUsages::COPY_SRC).unwrap();
     gpu.check().unwrap();

@@ -16,6 +16,7 @@ mod golden_pytorch;
 mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
+mod half_precision;
 mod in_an_application;
 mod losses;
 #[allow(dead_code, reason = "its own unit tests run here: cargo builds examples, but does not test them")]

@@ -2,25 +2,33 @@
 
 use std::fs;
 
+use receptive::graph::{Precision, State};
 use receptive::nn::WaveNetConfig;
-use receptive::optim::{Method, OptimizerConfig, Sgd};
-use receptive::train::{Checkpoint, Event, Trainer, TrainerOptions};
+use receptive::optim::{LossScale, Method, OptimizerConfig, Sgd};
+use receptive::train::{Checkpoint, Event, Trainer, TrainerOptions, WaveNetTask};
 use receptive::{Device, Error};
 
-use crate::support::gpu;
-use crate::tiny_wavenet::{config, devices, options, scalar_config, state_bits, step_bits, task_of, train};
+use crate::support::{floor_gpu, gpu};
+use crate::tiny_wavenet::{
+    config, devices, optimizer, options, scalar_config, state_bits, step_bits, task_in, task_of, train,
+};
 
 fn straight_equals_resumed(device: &Device, config: &WaveNetConfig, optimizer: OptimizerConfig, names: usize) {
+    compare(device, names, || task_of(config.clone(), optimizer), |_| ());
+}
+
+fn compare(device: &Device, names: usize, task: impl Fn() -> WaveNetTask, prepare: impl Fn(&Trainer<WaveNetTask>)) {
     let folder = tempfile::tempdir().unwrap();
-    let task = || task_of(config.clone(), optimizer);
     let path = |name: &str| folder.path().join(name);
 
     let mut straight = Trainer::new(task(), device, TrainerOptions { valid_every: 7, ..options() }).unwrap();
+    prepare(&straight);
     let (outcome, straight_events) = train(&mut straight, 20).unwrap();
     straight.save(path("straight")).unwrap();
 
     let with_file = TrainerOptions { valid_every: 7, checkpoint: Some(path("run")), ..options() };
     let mut first = Trainer::new(task(), device, with_file.clone()).unwrap();
+    prepare(&first);
     let (_, mut events) = train(&mut first, 10).unwrap();
     assert_eq!(events.pop().unwrap(), Event::Saved { step: 10, path: path("run") });
     // The validation at the end of a run is the only thing that a run in one piece does not have.
@@ -61,6 +69,27 @@ fn scalar_input_and_other_optimizers_too() {
     let sgd = |momentum| OptimizerConfig { method: Method::Sgd(Sgd { momentum, ..Sgd::default() }), clip_norm: None };
     straight_equals_resumed(&Device::cpu(), &scalar_config(), sgd(0.9), 3);
     straight_equals_resumed(&Device::cpu(), &config(), sgd(0.0), 2);
+}
+
+#[test]
+fn half_precision_too_while_steps_are_left_out() {
+    for device in [gpu(), floor_gpu()] {
+        let high = LossScale { exponent: 24, ..LossScale::default() };
+        let prepare = |trainer: &Trainer<_>| trainer.store().write(State::LossScale, &high.state()).unwrap();
+        compare(&device, 5, || task_in(config(), optimizer(), Precision::F16), prepare);
+    }
+}
+
+#[test]
+fn a_run_goes_on_in_its_own_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let task = |precision| task_in(config(), optimizer(), precision);
+    let mut trainer = Trainer::new(task(Precision::F16), &Device::cpu(), options()).unwrap();
+    train(&mut trainer, 2).unwrap();
+    trainer.save(&path).unwrap();
+    let error = Trainer::resume(task(Precision::F32), &Device::cpu(), options(), &path).unwrap_err().to_string();
+    assert!(error.contains(r#"settings.precision is "f16" in the checkpoint and "f32" here"#), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use naga::valid::{Capabilities as Caps, ValidationFlags, Validator};
 use receptive::device::{Capabilities, KernelKey, shader_names};
 use receptive::exec::dispatches;
-use receptive::graph::Extent;
+use receptive::graph::{Extent, Precision};
 use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::ops::table::TABLE;
 use receptive::optim::{Adam, Method, OptimizerConfig, Sgd};
@@ -17,12 +17,15 @@ use crate::support::CaseProgram;
 /// The kernels of random cases of every operator, of whole training steps with every optimizer, and of generation.
 fn kernels() -> HashSet<KernelKey> {
     let floor = Capabilities::floor();
+    let f16 = Capabilities { f16: true, ..Capabilities::floor() };
+    let storages = [(Precision::F32, &floor), (Precision::F16, &f16), (Precision::F16, &floor)];
     let mut keys = HashSet::new();
     for (index, entry) in TABLE.iter().enumerate() {
-        for number in 0..60 {
+        for (number, (precision, capabilities)) in (0..60).flat_map(|number| storages.map(|storage| (number, storage)))
+        {
             let mut random = Random::new(3, index as u32, number);
-            let case = CaseProgram::new(&(entry.case)(&mut random), &mut random);
-            keys.extend(dispatches(&case.program, &floor).unwrap().into_iter().map(|d| d.kernel));
+            let case = CaseProgram::with(&(entry.case)(&mut random), &mut random, false, precision);
+            keys.extend(dispatches(&case.program, capabilities).unwrap().into_iter().map(|d| d.kernel));
         }
     }
     for config in configurations() {
@@ -30,10 +33,13 @@ fn kernels() -> HashSet<KernelKey> {
         for capabilities in generators() {
             keys.extend(receptive::generate::kernel(&model, 1, &capabilities).unwrap());
         }
-        for optimizer in optimizers() {
-            let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
-            let step = model.training(extent, &optimizer).unwrap();
-            keys.extend(dispatches(&step.program, &floor).unwrap().into_iter().map(|d| d.kernel));
+        for (precision, capabilities) in storages {
+            let model = model.clone().with_precision(precision);
+            for optimizer in optimizers() {
+                let extent = Extent { batch: 4, time: model.receptive_field() + 4096 };
+                let step = model.training(extent, &optimizer).unwrap();
+                keys.extend(dispatches(&step.program, capabilities).unwrap().into_iter().map(|d| d.kernel));
+            }
         }
     }
     keys
@@ -68,15 +74,18 @@ fn optimizers() -> Vec<OptimizerConfig> {
 fn naga_accepts_every_variant() {
     let keys = kernels();
     let covered: HashSet<&str> = keys.iter().map(|key| key.shader).collect();
-    for name in shader_names() {
+    // Kernels on cooperative matrices are checked in every configuration beside their operators.
+    for name in shader_names().filter(|name| !name.ends_with("_coop")) {
         assert!(covered.contains(name), "no case reaches the shader {name}");
     }
     for key in &keys {
         let source = key.wgsl().unwrap();
         let module =
             naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
-        // No optional capability: the floor of WebGPU.
-        let information = Validator::new(ValidationFlags::all(), Caps::empty())
+        // No optional capability beside the one asked for: the floor of WebGPU, which has the packing of f16.
+        let half = key.defines.contains(&"HALF");
+        let capabilities = if half { Caps::SHADER_FLOAT16 } else { Caps::SHADER_FLOAT16_IN_FLOAT32 };
+        let information = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
         let constants = key.constants.iter().map(|&(name, value)| (name.to_owned(), f64::from(value))).collect();

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use receptive::Gradients;
 use receptive::device::Device;
 use receptive::exec::{CpuExecutor, Element};
-use receptive::graph::{Extent, Graph, Init, Kind, Program, Shape, TensorId};
+use receptive::graph::{Extent, Graph, Init, Kind, Precision, Program, Shape, TensorId};
 use receptive::ops::{self, Case, CaseInput};
 use receptive::random::Random;
 
@@ -22,6 +22,26 @@ pub fn gpu() -> Device {
             };
             eprintln!("test device: {device}");
             device
+        })
+        .clone()
+}
+
+/// A device as an application opens it, on the adapter that the tests use.
+pub fn application() -> (wgpu::Device, wgpu::Queue) {
+    let name = gpu().as_gpu().expect("not a GPU").info().name.clone();
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).unwrap();
+    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap()
+}
+
+/// The floor of WebGPU on the adapter of [`gpu`].
+pub fn floor_gpu() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE
+        .get_or_init(|| {
+            let (device, queue) = application();
+            Device::from_wgpu(device, queue).unwrap()
         })
         .clone()
 }
@@ -52,15 +72,22 @@ fn away_from_zero(random: &mut Random, count: usize, scale: f32) -> Vec<f32> {
 
 impl CaseProgram {
     pub fn new(case: &Case, random: &mut Random) -> Self {
-        Self::with_views(case, random, false)
+        Self::with(case, random, false, Precision::F32)
     }
 
     /// The same; with `views`, each real input is the end of a tensor with 4 channels more, which the planner makes a
-    /// view.
-    pub fn with_views(case: &Case, random: &mut Random, views: bool) -> Self {
+    /// view. In half precision all values are such as `f16` holds.
+    pub fn with(case: &Case, random: &mut Random, views: bool, precision: Precision) -> Self {
+        let away_from_zero = |random: &mut Random, count: usize, scale: f32| {
+            let mut values = away_from_zero(random, count, scale);
+            if precision == Precision::F16 {
+                values.iter_mut().for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+            }
+            values
+        };
         let extent = case.inputs.iter().map(|i| i.shape()).find(|s| s.kind == Kind::Ids);
         let extent = extent.map_or(Extent { batch: 1, time: 1 }, |s| Extent { batch: s.batch, time: s.time });
-        let mut graph = Graph::new(extent).unwrap();
+        let mut graph = Graph::new(extent).unwrap().with_precision(precision);
         let (mut reals, mut ids, mut inputs) = (vec![], vec![], vec![]);
         for (position, input) in case.inputs.iter().enumerate() {
             let name = format!("input{position}");

@@ -9,8 +9,8 @@ use receptive::nn::WaveNet;
 use receptive::train::Trainer;
 use receptive::{Device, Error};
 
-use crate::device::application;
 use crate::no_hidden_work::own_gpu;
+use crate::support::application;
 use crate::tiny_wavenet::{BATCH, CHUNK, config, devices, optimizer, options, state_bits, step_bits, task, train};
 
 const MODES: [Timing; 3] = [Timing::Off, Timing::Step, Timing::Op];

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use receptive::data::{Chunks, MuLaw, Split, plucked_strings};
-use receptive::graph::State;
+use receptive::graph::{Precision, State};
 use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::optim::OptimizerConfig;
 use receptive::train::{Event, Limit, Outcome, Task, Trainer, TrainerOptions, WaveNetTask, WaveNetTaskOptions};
@@ -50,9 +50,13 @@ pub fn chunks(split: Split, config: &WaveNetConfig, seed: u64) -> Chunks {
 }
 
 pub fn task_of(config: WaveNetConfig, optimizer: OptimizerConfig) -> WaveNetTask {
+    task_in(config, optimizer, Precision::F32)
+}
+
+pub fn task_in(config: WaveNetConfig, optimizer: OptimizerConfig, precision: Precision) -> WaveNetTask {
     let (train, valid) = (chunks(Split::Train, &config, 1), chunks(Split::Valid, &config, 2));
     let options = WaveNetTaskOptions { batch: BATCH, optimizer, valid_chunks: None };
-    WaveNetTask::new(WaveNet::new(config).unwrap(), train, Some(valid), options).unwrap()
+    WaveNetTask::new(WaveNet::new(config).unwrap().with_precision(precision), train, Some(valid), options).unwrap()
 }
 
 /// Adam with clipping.
@@ -93,7 +97,7 @@ pub fn losses(events: &[Event]) -> Vec<f32> {
 
 /// Everything that a run carries from step to step, as bits.
 pub fn state_bits<T: Task>(trainer: &Trainer<T>) -> Vec<(State, Vec<u32>)> {
-    [State::Params, State::FirstMoment, State::SecondMoment, State::Counters]
+    [State::Params, State::FirstMoment, State::SecondMoment, State::Counters, State::LossScale]
         .map(|state| (state, trainer.store().read(state).unwrap().iter().map(|v| v.to_bits()).collect()))
         .into()
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use config::{WaveNetConfig, WaveNetInput};
 
 use crate::error::{Error, Result};
-use crate::graph::{Extent, Graph, Init, Program, Shape, TensorId};
+use crate::graph::{Extent, Graph, Init, Precision, Program, Shape, TensorId};
 use crate::ops::wavenet_layer::LayerWeights;
 use crate::ops::{self, Activation, Geometry};
 use crate::optim::{self, OptimizerConfig};
@@ -27,12 +27,14 @@ const MAX_GROUP_BYTES: usize = 128 << 20;
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaveNet {
     config: WaveNetConfig,
+    precision: Precision,
 }
 
 /// A program with the tensors that its caller needs.
 #[derive(Debug, Clone)]
 pub struct WaveNetProgram {
-    /// The program. Its metrics, where it has a loss: the loss in nats a sample, and in training the gradient's norm.
+    /// The program. Its metrics, where it has a loss: the loss in nats a sample; in training the gradient's norm too; and
+    /// in training with [`Precision::F16`] the loss scale and the steps left out so far.
     pub program: Arc<Program>,
     /// `[batch, time]` ids, or `[batch, time, 1]` samples for scalar input.
     pub input: TensorId,
@@ -58,7 +60,18 @@ impl WaveNet {
     /// As [`WaveNetConfig::validate`].
     pub fn new(config: WaveNetConfig) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config })
+        Ok(Self { config, precision: Precision::default() })
+    }
+
+    /// The same network, whose programs are stored in another precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// In which precision its programs are stored. Parameters are `f32` in any.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The configuration.
@@ -89,7 +102,9 @@ impl WaveNet {
         let (mut graph, input, target, loss) = self.with_loss(extent)?;
         let gradients = graph.backward(loss)?;
         let updates = optim::append(&mut graph, &gradients, optimizer)?;
-        let program = Arc::new(graph.finish(&[], &[loss, updates.grad_norm])?);
+        let metrics: Vec<TensorId> =
+            [loss, updates.grad_norm].into_iter().chain(gradients.scale).chain(updates.skipped).collect();
+        let program = Arc::new(graph.finish(&[], &metrics)?);
         Ok(WaveNetProgram { program, input, target: Some(target), logits: None })
     }
 
@@ -108,7 +123,7 @@ impl WaveNet {
     /// # Errors
     /// [`Error::Graph`] if the extent is empty.
     pub fn logits(&self, extent: Extent) -> Result<WaveNetProgram> {
-        let mut graph = Graph::new(extent)?;
+        let mut graph = Graph::new(extent)?.with_precision(self.precision);
         let (input, logits) = self.append(&mut graph, 0)?;
         let program = Arc::new(graph.finish(&[logits], &[])?);
         Ok(WaveNetProgram { program, input, target: None, logits: Some(logits) })
@@ -123,7 +138,7 @@ impl WaveNet {
                 self.receptive_field()
             )));
         }
-        let mut graph = Graph::new(extent)?;
+        let mut graph = Graph::new(extent)?.with_precision(self.precision);
         let (input, logits) = self.append(&mut graph, crop)?;
         let target = graph.input_ids("target", -(crop as isize))?;
         let loss = ops::softmax_cross_entropy(&mut graph, logits, target)?.loss;
@@ -155,7 +170,7 @@ impl WaveNet {
                 (input, ops::conv1d(graph, input, weight, bias, first, Activation::Identity)?)
             }
         };
-        let groups = self.groups(graph.extent(), group_bytes);
+        let groups = self.groups(graph.extent(), group_bytes / graph.precision().bytes());
         let group_weights = match groups.len() {
             1 => vec![weights.skip],
             _ => ops::split(graph, weights.skip, &groups)?,
@@ -203,10 +218,10 @@ impl WaveNet {
     }
 
     /// The numbers of layers whose gated outputs lie side by side, as even as can be.
-    fn groups(&self, extent: Extent, group_bytes: usize) -> Vec<usize> {
+    fn groups(&self, extent: Extent, group_elements: usize) -> Vec<usize> {
         let depth = self.config.dilations.len();
         // The planner pads the channels of a group to a multiple of 4.
-        let channels = group_bytes / 4 / extent.batch.saturating_mul(extent.time) / 4 * 4;
+        let channels = group_elements / extent.batch.saturating_mul(extent.time) / 4 * 4;
         let largest = (channels / self.config.gate).max(1);
         let count = depth.div_ceil(largest);
         (0..count).map(|group| (group + 1) * depth / count - group * depth / count).collect()

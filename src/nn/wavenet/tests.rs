@@ -120,7 +120,7 @@ impl Step {
 #[test]
 fn groups_are_even_and_within_the_limit() {
     let model = model(true);
-    let groups = |layers: usize| model.groups(EXTENT, EXTENT.batch * EXTENT.time * layers * 8 * 4);
+    let groups = |layers: usize| model.groups(EXTENT, EXTENT.batch * EXTENT.time * layers * 8);
     assert_eq!(groups(11), [11]);
     assert_eq!(groups(100), [11]);
     assert_eq!(groups(10), [5, 6]);
@@ -128,7 +128,7 @@ fn groups_are_even_and_within_the_limit() {
     // A layer is never cut.
     assert_eq!(groups(0), [1; 11]);
     let huge = Extent { batch: usize::MAX, time: 2 };
-    assert_eq!(model.groups(huge, MAX_GROUP_BYTES), [1; 11]);
+    assert_eq!(model.groups(huge, MAX_GROUP_BYTES / 4), [1; 11]);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn real_sizes_bind_no_more_than_the_floor() {
     ] {
         let model = WaveNet::new(WaveNetConfig::preset(preset).unwrap()).unwrap();
         let extent = Extent { batch, time };
-        assert_eq!(model.groups(extent, MAX_GROUP_BYTES), layers, "{preset} {extent:?}");
+        assert_eq!(model.groups(extent, MAX_GROUP_BYTES / 4), layers, "{preset} {extent:?}");
         let programs = [
             model.training(extent, &optimizer).unwrap(),
             model.evaluation(extent).unwrap(),

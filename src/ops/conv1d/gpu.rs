@@ -1,64 +1,13 @@
-//! The convolution family on the GPU: which tile, and the parameters of `conv1d.wgsl`.
+//! The convolution family on the GPU: which kernel, and its parameters (`shaders/shared/product.wgsl`).
 
 use bytemuck::{Pod, Zeroable};
 
 use super::geometry::RowMap;
-use crate::device::{Capabilities, Choice, Variant, choose};
+use super::tiles::{Kernel, Problem, VARIANTS};
+use crate::device::{Capabilities, Choice, choose};
 use crate::error::Result;
-use crate::graph::{Dispatch, Operand, Shape};
+use crate::graph::{Binding, Dispatch, Operand};
 use crate::ops::Activation;
-
-/// Workgroups that keep a large GPU busy.
-const BUSY: usize = 128;
-
-/// Rows and columns of the tile that a workgroup makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tile {
-    pub m: u32,
-    pub n: u32,
-}
-
-/// The size of the matrix to be made.
-pub(crate) struct Problem {
-    pub rows: usize,
-    pub columns: usize,
-}
-
-fn tiles(problem: &Problem, tile: Tile) -> usize {
-    problem.rows.div_ceil(tile.m as usize) * problem.columns.div_ceil(tile.n as usize)
-}
-
-fn admit(problem: &Problem, tile: Tile) -> Result<Tile, String> {
-    let covered = problem.columns.next_multiple_of(tile.n as usize);
-    // A tile half empty does twice the work.
-    if covered > tile.n as usize && covered * 2 > problem.columns * 3
-        || covered > problem.columns.next_multiple_of(16) * 2
-    {
-        return Err(format!("{} columns leave much of {covered} empty", problem.columns));
-    }
-    let count = tiles(problem, tile);
-    if count < BUSY { Err(format!("{count} workgroups are fewer than {BUSY}")) } else { Ok(tile) }
-}
-
-const LARGE: Tile = Tile { m: 64, n: 64 };
-const NARROW: Tile = Tile { m: 64, n: 16 };
-const SMALL: Tile = Tile { m: 32, n: 32 };
-
-/// Tiles in order of preference.
-pub(crate) const TILES: &[Variant<Problem, Tile>] = &[
-    Variant { name: "tile 64x64", admits: |problem, _| admit(problem, LARGE) },
-    Variant {
-        name: "tile 64x16",
-        admits: |problem, _| {
-            if problem.columns <= 16 {
-                Ok(NARROW)
-            } else {
-                Err(format!("{} columns are more than 16", problem.columns))
-            }
-        },
-    },
-    Variant { name: "tile 32x32", admits: |_, _| Ok(SMALL) },
-];
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
@@ -67,13 +16,10 @@ struct Params {
     rows: u32,
     time: u32,
     src_time: u32,
-    taps: u32,
     src_channels: u32,
     n: u32,
-    multiply: i32,
     step: i32,
     shift: i32,
-    divide: i32,
     weight_offset4: u32,
     weight_stride4: u32,
     bias_offset4: u32,
@@ -86,7 +32,18 @@ struct Params {
     add_time: u32,
     pre_offset4: u32,
     pre_stride4: u32,
+    weight_columns4: u32,
     slope: f32,
+}
+
+/// What happens to a sum, with bias and addend, before it is stored.
+#[derive(Clone, Copy)]
+pub(crate) enum Epilogue<'a> {
+    Activation(Activation),
+    /// The target gets the gated half of the sum `[a | b]`, and the operand, where somebody needs it, the sum.
+    Gate(&'a Operand),
+    /// The sum is the gradient of the gate of this operand, and the target gets that of the operand.
+    GateGradient(&'a Operand),
 }
 
 /// One product of the family, for [`dispatch`](Product::dispatch).
@@ -102,37 +59,50 @@ pub(crate) struct Product<'a> {
     pub bias: Option<&'a Operand>,
     /// Added before the activation; of one position, it serves the whole sequence.
     pub add: Option<&'a Operand>,
-    /// Where the gate's gradient is the epilogue: what the gate read.
-    pub gate: Option<&'a Operand>,
-    pub activation: Activation,
+    pub epilogue: Epilogue<'a>,
 }
 
 impl Product<'_> {
     pub fn dispatch(&self, capabilities: &Capabilities) -> Result<Dispatch> {
-        let planned = Problem { rows: self.target.planned.rows(), columns: self.columns };
-        let choice: Choice<Tile> = choose("conv1d", TILES, &planned, capabilities)?;
-        let tile = choice.value;
-        let Shape { time, .. } = self.target.shape;
-        let rows = self.target.shape.rows();
+        let problem = self.problem(self.target.planned.rows());
+        Ok(self.dispatch_as(choose("conv1d", VARIANTS, &problem, capabilities)?))
+    }
+
+    fn problem(&self, rows: usize) -> Problem {
+        Problem {
+            rows,
+            columns: self.columns,
+            gate: matches!(self.epilogue, Epilogue::Gate(_)),
+            channels: self.source.shape.channels,
+            transposed: self.transposed,
+            half: self.source.half && self.weight.half && self.target.half,
+        }
+    }
+
+    /// The same with a kernel already chosen.
+    pub(super) fn dispatch_as(&self, choice: Choice<Kernel>) -> Dispatch {
+        let (kernel, rows) = (choice.value, self.target.shape.rows());
+        let problem = self.problem(rows);
         let place = |operand: Option<&Operand>| operand.map_or((0, 0), Operand::place4);
+        let (pre, activation) = match self.epilogue {
+            Epilogue::Activation(activation) => (None, activation),
+            Epilogue::Gate(pre) | Epilogue::GateGradient(pre) => (Some(pre), Activation::Identity),
+        };
         let (src_offset4, src_stride4) = self.source.place4();
         let (dst_offset4, dst_stride4) = self.target.place4();
         let (weight_offset4, weight_stride4) = self.weight.place4();
         let (add_offset4, add_stride4) = place(self.add);
-        let (pre_offset4, pre_stride4) = place(self.gate);
-        let workgroups = tiles(&Problem { rows, columns: self.columns }, tile);
+        let (pre_offset4, pre_stride4) = place(pre);
+        let workgroups = kernel.workgroups(&problem);
         let params = Params {
             workgroups: workgroups as u32,
             rows: rows as u32,
-            time: time as u32,
+            time: self.target.shape.time as u32,
             src_time: self.source.shape.time as u32,
-            taps: self.taps as u32,
             src_channels: self.source.shape.channels as u32,
             n: self.columns as u32,
-            multiply: self.map.multiply as i32,
             step: self.map.step as i32,
             shift: self.map.shift as i32,
-            divide: self.map.divide as i32,
             weight_offset4,
             weight_stride4,
             bias_offset4: place(self.bias).0,
@@ -145,29 +115,34 @@ impl Product<'_> {
             add_time: self.add.map_or(0, |add| add.shape.time as u32),
             pre_offset4,
             pre_stride4,
-            slope: self.activation.slope(),
+            weight_columns4: if problem.gate { 2 } else { 1 } * self.columns.div_ceil(4) as u32,
+            slope: activation.slope(),
         };
         // Bindings have fixed places; one that a variant does not use is the weights once more.
         let or_weight = |operand: Option<&Operand>| operand.unwrap_or(self.weight).binding;
-        Ok(Dispatch::new("conv1d", "main")
+        let dispatch = kernel
+            .dispatch(&problem)
             .define("BIAS", self.bias.is_some())
             .define("ADD", self.add.is_some())
             .define("TRANSPOSED", self.transposed)
-            .define("GATE_GRADIENT", self.gate.is_some())
-            .constant("TILE_M", tile.m)
-            .constant("TILE_N", tile.n)
-            .constant("THREADS", tile.m / 4 * tile.n / 4)
-            .constant("A_SIZE", tile.m * 4)
-            .constant("B_SIZE", tile.n * 4)
-            .constant("ACTIVATION", self.activation.code())
+            .define("GATE_GRADIENT", matches!(self.epilogue, Epilogue::GateGradient(_)))
+            .define("GATE", problem.gate)
+            .define("SAVE", problem.gate && pre.is_some_and(|pre| pre.needed))
+            .constant("ACTIVATION", activation.code())
+            .constant("TAPS", self.taps as u32)
+            .constant("SRC4", self.source.channels4())
+            .constant("MULTIPLY", self.map.multiply as u32)
+            .constant("DIVIDE", self.map.divide as u32)
             .read(self.source.binding)
             .read(self.weight.binding)
             .write(self.target.binding)
             .read(or_weight(self.bias))
-            .read(or_weight(self.add))
-            .read(or_weight(self.gate))
-            .params(&params)
-            .workgroups(workgroups)
-            .variant(choice))
+            .read(or_weight(self.add));
+        let dispatch = match self.epilogue {
+            Epilogue::Gate(pre) if pre.needed => dispatch.write(pre.binding),
+            Epilogue::Gate(_) => dispatch.write(Binding::Scratch { index: 0, elements: 4 }),
+            _ => dispatch.read(or_weight(pre)),
+        };
+        dispatch.params(&params).workgroups(workgroups).variant(choice)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::cpu::{add_to, convolve, transpose_taps};
 use super::geometry::Geometry;
-use super::gpu::Product;
+use super::gpu::{Epilogue, Product};
 use crate::error::Result;
 use crate::graph::{
     Cost, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds, expect_same,
@@ -66,8 +66,7 @@ impl Op for Conv1dGradInput {
             transposed: true,
             bias: None,
             add: plan.inputs.get(3),
-            gate: None,
-            activation: Activation::Identity,
+            epilogue: Epilogue::Activation(Activation::Identity),
         };
         Ok(vec![product.dispatch(plan.capabilities)?])
     }

@@ -2,13 +2,14 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::coop::{self, CoopTile};
 use super::cpu::weight_gradient;
 use super::geometry::Geometry;
-use crate::device::{Choice, Variant, choose};
+use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
-    Binding, Cost, CpuRun, Dispatch, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference, expect_kinds,
-    pad4, shape_error,
+    Binding, Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Graph, Kind, Op, Real, Shape, TensorId, cpu_reference,
+    expect_kinds, pad4, shape_error,
 };
 
 /// `dW[k] = Σ_t x[t · stride + k · dilation − pad_left]ᵀ · dy[t]`, `db = Σ_t dy[t]`.
@@ -57,20 +58,37 @@ impl Op for Conv1dGradWeight {
         Ok(outputs)
     }
 
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::Outputs
+    }
+
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (x, dy) = (&plan.inputs[0], &plan.inputs[1]);
         let (taps, n) = (self.geometry.kernel, dy.shape.channels);
-        // Each tap padded to 4 rows, and 4 for the bias: kernels read 4 channels at once.
-        let partial_rows = taps * pad4(x.shape.channels) + 4;
-        let planned = Problem { k: partial_rows, n, rows: dy.planned.rows() };
-        let choice: Choice<Split> = choose("conv1d_grad_weight", SPLITS, &planned, plan.capabilities)?;
+        let planned =
+            Problem { k: partial_rows(taps, x.shape.channels), n, rows: dy.planned.rows(), half: x.half && dy.half };
+        Ok(self.dispatches(plan, choose("conv1d_grad_weight", SPLITS, &planned, plan.capabilities)?))
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        Cost::moving(inputs.iter().chain(outputs)).with_product(inputs[1].rows(), self.weight)
+    }
+}
+
+impl Conv1dGradWeight {
+    /// The dispatches of a variant already chosen.
+    pub(super) fn dispatches(&self, plan: &GpuPlan<'_>, choice: Choice<Split>) -> Vec<Dispatch> {
+        let (x, dy) = (&plan.inputs[0], &plan.inputs[1]);
+        let (taps, n) = (self.geometry.kernel, dy.shape.channels);
+        let partial_rows = partial_rows(taps, x.shape.channels);
         let Split { tile, slabs: planned_slabs } = choice.value;
-        let slab_rows = dy.planned.rows().div_ceil(planned_slabs).next_multiple_of(16);
+        // Both kernels take steps of at most 32 rows.
+        let slab_rows = dy.planned.rows().div_ceil(planned_slabs).next_multiple_of(32);
         let rows = dy.shape.rows();
         let slabs = rows.div_ceil(slab_rows);
-        let tiles = partial_rows.div_ceil(tile) * n.div_ceil(tile);
+        let tiles = partial_rows.div_ceil(tile.m as usize) * n.div_ceil(tile.n as usize);
         let scratch = Binding::Scratch { index: 0, elements: planned_slabs * partial_rows * pad4(n) };
         let (src_offset4, src_stride4) = x.place4();
         let (dy_offset4, dy_stride4) = dy.place4();
@@ -96,12 +114,16 @@ impl Op for Conv1dGradWeight {
             out_stride4: 0,
             partial_rows: partial_rows as u32,
         };
-        let mut dispatches = vec![
-            Dispatch::new("conv1d_grad_weight", "partial_main")
+        let partial = match tile.coop {
+            Some(coop) => coop.grad_weight(),
+            None => Dispatch::new("conv1d_grad_weight", "partial_main")
                 .define("PARTIAL", true)
-                .constant("TILE", tile as u32)
-                .constant("THREADS", (tile / 4 * (tile / 4)) as u32)
-                .constant("TILE_SIZE", (tile * 4) as u32)
+                .constant("TILE", tile.m)
+                .constant("THREADS", tile.m / 4 * (tile.n / 4))
+                .constant("TILE_SIZE", tile.m * 4),
+        };
+        let mut dispatches = vec![
+            partial
                 .read(x.binding)
                 .read(dy.binding)
                 .write(scratch)
@@ -124,15 +146,9 @@ impl Op for Conv1dGradWeight {
                     .workgroups(elements4.div_ceil(64)),
             );
         }
-        Ok(dispatches)
+        dispatches
     }
 
-    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
-        Cost::moving(inputs.iter().chain(outputs)).with_product(inputs[1].rows(), self.weight)
-    }
-}
-
-impl Conv1dGradWeight {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (weight, bias) = run.outputs.split_at_mut(1);
         let (map, taps) = (self.geometry.forward(), self.geometry.kernel);
@@ -141,17 +157,36 @@ impl Conv1dGradWeight {
     }
 }
 
-struct Problem {
-    k: usize,
-    n: usize,
-    rows: usize,
+/// Rows of a partial sum: each tap padded to 4, and 4 for the bias, because kernels read 4 channels at once.
+fn partial_rows(taps: usize, channels: usize) -> usize {
+    taps * pad4(channels) + 4
 }
+
+pub(crate) struct Problem {
+    pub k: usize,
+    pub n: usize,
+    pub rows: usize,
+    /// Whether `x` and `dy` are stored as `f16`.
+    pub half: bool,
+}
+
+/// The tile that a workgroup makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tile {
+    pub m: u32,
+    pub n: u32,
+    /// Where it is made of cooperative matrices.
+    pub coop: Option<CoopTile>,
+}
+
+pub(super) const LARGE: Tile = Tile { m: 64, n: 64, coop: None };
+pub(super) const SMALL: Tile = Tile { m: 32, n: 32, coop: None };
 
 /// How the sum is split: tiles of the result, slabs of rows.
 #[derive(Debug, Clone, Copy)]
-struct Split {
-    tile: usize,
-    slabs: usize,
+pub(crate) struct Split {
+    pub tile: Tile,
+    pub slabs: usize,
 }
 
 /// Workgroups to aim for, so that the time is split no finer than it must be.
@@ -161,21 +196,24 @@ const MIN_SLAB: usize = 64;
 /// Elements of scratch memory, at most: 64 MB.
 const MAX_SCRATCH: usize = 1 << 24;
 
-fn split(problem: &Problem, tile: usize) -> Split {
-    let tiles = problem.k.div_ceil(tile) * problem.n.div_ceil(tile);
+pub(super) fn split(problem: &Problem, tile: Tile) -> Split {
+    let tiles = problem.k.div_ceil(tile.m as usize) * problem.n.div_ceil(tile.n as usize);
     let most = (problem.rows / MIN_SLAB).min(MAX_SCRATCH / (problem.k * pad4(problem.n))).max(1);
     Split { tile, slabs: WORKGROUPS.div_ceil(tiles).clamp(1, most) }
 }
 
-const SPLITS: &[Variant<Problem, Split>] = &[
+pub(crate) const SPLITS: &[Variant<Problem, Split>] = &[
+    coop::grad_weight::<4, 1>("coop 4x1"),
+    coop::grad_weight::<2, 1>("coop 2x1"),
     Variant {
         name: "tile 64x64",
-        admits: |problem, _| {
+        admits: |problem, _| Ok(split(problem, LARGE)),
+        suits: |problem, _| {
             let smaller = problem.k.min(problem.n);
-            if smaller > 32 { Ok(split(problem, 64)) } else { Err(format!("a side of {smaller} fits in 32")) }
+            if smaller > 32 { Ok(()) } else { Err(format!("a side of {smaller} fits in 32")) }
         },
     },
-    Variant { name: "tile 32x32", admits: |problem, _| Ok(split(problem, 32)) },
+    Variant { name: "tile 32x32", admits: |problem, _| Ok(split(problem, SMALL)), suits: always },
 ];
 
 #[repr(C)]

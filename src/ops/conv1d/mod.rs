@@ -1,19 +1,24 @@
 //! Dilated 1-D convolution, and dense layers as its case of one tap.
 
+mod coop;
+#[cfg(test)]
+mod coop_tests;
 mod cpu;
 mod geometry;
 mod gpu;
 mod grad_input;
 mod grad_weight;
+mod tiles;
 
 use cpu::convolve;
 pub(crate) use cpu::{Gathered, add_to};
 pub use geometry::Geometry;
-pub(crate) use gpu::Product;
+pub(crate) use gpu::{Epilogue, Product};
 pub(crate) use grad_input::Conv1dGradInput;
 pub use grad_input::conv1d_grad_input;
-pub(crate) use grad_weight::Conv1dGradWeight;
 pub use grad_weight::conv1d_grad_weight;
+pub(crate) use grad_weight::{Conv1dGradWeight, SPLITS};
+pub(crate) use tiles::VARIANTS;
 
 use crate::error::Result;
 use crate::graph::{
@@ -70,6 +75,38 @@ pub fn conv1d_add(
 ) -> Result<TensorId> {
     let inputs: Vec<TensorId> = [x, weight].into_iter().chain(bias).chain([add]).collect();
     graph.push_one(Conv1d { geometry, bias: bias.is_some(), add: true, activation }, &inputs)
+}
+
+/// Appends the gradient of a convolution's input `x`, of which only the shape is read, given that of its output: what
+/// [`Graph::backward`] appends.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
+pub fn grad_input(
+    graph: &mut Graph,
+    dy: TensorId,
+    weight: TensorId,
+    x: TensorId,
+    geometry: Geometry,
+) -> Result<TensorId> {
+    graph.push_one(Conv1dGradInput { geometry, add: false }, &[dy, weight, x])
+}
+
+/// Appends the gradients of a convolution's weight, of which only the shape is read, and bias: what [`Graph::backward`]
+/// appends.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
+pub fn grad_weight(
+    graph: &mut Graph,
+    x: TensorId,
+    dy: TensorId,
+    weight: TensorId,
+    geometry: Geometry,
+) -> Result<(TensorId, TensorId)> {
+    let op = Conv1dGradWeight { geometry, weight: graph.shape(weight), bias: true };
+    let sums = graph.push(op, &[x, dy])?;
+    Ok((sums[0], sums[1]))
 }
 
 impl Conv1d {
@@ -153,8 +190,7 @@ impl Op for Conv1d {
             transposed: false,
             bias: self.bias_position().map(|at| &plan.inputs[at]),
             add: self.add_position().map(|at| &plan.inputs[at]),
-            gate: None,
-            activation: self.activation,
+            epilogue: Epilogue::Activation(self.activation),
         };
         Ok(vec![product.dispatch(plan.capabilities)?])
     }

@@ -5,7 +5,7 @@ use crate::graph::{
     Cost, CpuRun, Dispatch, GpuPlan, Kind, Matrix, Op, Operand, Real, Shape, cpu_reference, expect_kinds,
     for_row_tiles, gemm, shape_error,
 };
-use crate::ops::conv1d::{Product, add_to};
+use crate::ops::conv1d::{Epilogue, Product, add_to};
 use crate::ops::gate::gate_gradient_row;
 use crate::ops::{Activation, Geometry, gate};
 
@@ -50,15 +50,14 @@ impl Op for GatedProjectionGrad {
             transposed: true,
             bias: None,
             add: plan.inputs.get(3),
-            gate: Some(pre),
-            activation: Activation::Identity,
+            epilogue: Epilogue::GateGradient(pre),
         };
         if columns % 4 == 0 {
             return Ok(vec![product.dispatch(plan.capabilities)?]);
         }
         // The halves don't begin at multiples of 4: the product goes by way of memory.
-        let dz = Operand::scratch(0, pre.planned.with_channels(columns), pre.shape.with_channels(columns));
-        let product = Product { target: &dz, gate: None, ..product };
+        let dz = Operand::scratch(0, pre.planned.with_channels(columns), pre.shape.with_channels(columns), pre);
+        let product = Product { target: &dz, epilogue: Epilogue::Activation(Activation::Identity), ..product };
         Ok(vec![product.dispatch(plan.capabilities)?, gate::dispatch(pre, None, Some(&dz), out)])
     }
 

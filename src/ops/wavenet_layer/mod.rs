@@ -5,13 +5,13 @@ mod grad;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Choice, Variant, choose};
+use crate::device::{Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
     Binding, Cost, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
     expect_kinds, shape_error,
 };
-use crate::ops::conv1d::{Conv1dGradInput, Conv1dGradWeight, Product};
+use crate::ops::conv1d::{Conv1dGradInput, Conv1dGradWeight, Epilogue, Product};
 use crate::ops::gate::{GateGrad, check_condition, give_condition};
 use crate::ops::sum::Sum;
 use crate::ops::{Activation, Case, CaseInput, Geometry, gate};
@@ -245,8 +245,7 @@ impl WaveNetLayer {
             transposed: false,
             bias: inputs.dilated_bias,
             add: inputs.condition,
-            gate: None,
-            activation: Activation::Identity,
+            epilogue: Epilogue::Activation(Activation::Identity),
         };
         let mut dispatches = vec![convolution.dispatch(plan.capabilities)?, gate::dispatch(pre, None, None, z)];
         if let (Some(weight), Some(h)) = (inputs.residual, plan.outputs.get(2)) {
@@ -270,8 +269,9 @@ impl WaveNetLayer {
         let (z, pre, h) = (&outputs[0], &outputs[1], outputs.get(2));
         let place = |operand: Option<&Operand>| operand.map_or((0, 0), Operand::place4);
         let first = inputs.dilated.param.unwrap_or(0);
+        let start4 = inputs.dilated.place4().0;
         let weight4 = |operand: Option<&Operand>| {
-            operand.and_then(|o| o.param).map_or(0, |offset| (offset.saturating_sub(first) / 4) as u32)
+            operand.and_then(|o| o.param).map_or(0, |offset| start4 + (offset.saturating_sub(first) / 4) as u32)
         };
         let last = inputs.residual_bias.or(inputs.residual).or(inputs.dilated_bias).unwrap_or(inputs.dilated);
         let span = match (inputs.dilated.binding, last.binding) {
@@ -303,7 +303,7 @@ impl WaveNetLayer {
             condition_offset4,
             condition_stride4,
             condition_time: inputs.condition.map_or(0, |c| c.shape.time as u32),
-            dilated_weight4: 0,
+            dilated_weight4: start4,
             dilated_bias4: weight4(inputs.dilated_bias),
             residual_weight4: weight4(inputs.residual),
             residual_bias4: weight4(inputs.residual_bias),
@@ -335,7 +335,7 @@ impl WaveNetLayer {
 }
 
 /// What decides whether the fused kernel can be had.
-struct Problem {
+pub(crate) struct Problem {
     gate: usize,
     /// Whether all weights lie in the flat vector, in the order of the inputs.
     contiguous: bool,
@@ -355,18 +355,18 @@ impl Problem {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Tile {
+pub(crate) struct Tile {
     m: u32,
     slab4: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Variation {
+pub(crate) enum Variation {
     Fused(Tile),
     Parts,
 }
 
-const VARIANTS: &[Variant<Problem, Variation>] = &[
+pub(crate) const VARIANTS: &[Variant<Problem, Variation>] = &[
     Variant {
         name: "fused",
         admits: |problem, capabilities| {
@@ -390,8 +390,9 @@ const VARIANTS: &[Variant<Problem, Variation>] = &[
                 .map(Variation::Fused)
                 .ok_or_else(|| format!("{} gate channels don't fit in workgroup memory", problem.gate))
         },
+        suits: always,
     },
-    Variant { name: "parts", admits: |_, _| Ok(Variation::Parts) },
+    Variant { name: "parts", admits: |_, _| Ok(Variation::Parts), suits: always },
 ];
 
 #[repr(C)]

@@ -1,0 +1,210 @@
+//! Mixed precision: training in `f16` follows training in `f32`, what overflows is left out and counted, and memory halves.
+
+use std::sync::Arc;
+
+use receptive::data::{DataError, Prefetch};
+use receptive::exec::{Executor, Store};
+use receptive::graph::{Extent, Graph, Init, Precision, Program, Shape, State, TensorId};
+use receptive::nn::{WaveNet, WaveNetConfig};
+use receptive::ops::{self, Reduction};
+use receptive::optim::{self, LossScale, OptimizerConfig};
+use receptive::train::{Event, Scaling, Task, Trainer, TrainerOptions};
+use receptive::{Device, Error, Result};
+use serde_json::{Value, json};
+
+use crate::support::{floor_gpu, gpu};
+use crate::tiny_wavenet::{config, losses, optimizer, options, scalar_config, state_bits, task_in, train};
+
+/// With `f16` in shaders where the device has it, and without.
+fn gpus() -> [Device; 2] {
+    [gpu(), floor_gpu()]
+}
+
+fn scalings(events: &[Event]) -> Vec<Option<Scaling>> {
+    let scaling = |event: &Event| match event {
+        Event::Step { scaling, .. } => Some(*scaling),
+        _ => None,
+    };
+    events.iter().filter_map(scaling).collect()
+}
+
+/// Half that of the other tests: there scalar input comes by a saddle, from which runs in `f32` part as far as any whose
+/// weights begin 0.05% apart.
+const LEARNING_RATE: f32 = 1.5e-3;
+
+#[test]
+fn training_curves_stay_together() {
+    for config in [config(), scalar_config()] {
+        let run = |device: &Device, precision| {
+            let task = task_in(config.clone(), optimizer(), precision);
+            let options = TrainerOptions { learning_rate: LEARNING_RATE, ..options() };
+            let mut trainer = Trainer::new(task, device, options).unwrap();
+            let events = train(&mut trainer, 200).unwrap().1;
+            let validation = trainer.validate().unwrap().unwrap();
+            (losses(&events), validation, scalings(&events))
+        };
+        let (expected, expected_validation, scaling) = run(&gpu(), Precision::F32);
+        assert!(scaling.iter().all(Option::is_none));
+        assert!(expected[199] < expected[0] - 0.5, "it does not learn: {expected:?}");
+        for device in gpus() {
+            let (actual, validation, scaling) = run(&device, Precision::F16);
+            let never_skipped = Some(Scaling { scale: 65536.0, skipped: 0 });
+            assert!(scaling.iter().all(|&scaling| scaling == never_skipped), "{device}: {scaling:?}");
+            assert!(actual != expected, "{device} computed in f32");
+            for (step, (f16, f32)) in actual.iter().zip(&expected).enumerate() {
+                assert!((f16 - f32).abs() <= 0.02 * f32, "step {step} on {device}: {f16} in f16, {f32} in f32");
+            }
+            let off = (validation - expected_validation).abs();
+            assert!(off <= 0.02 * expected_validation, "{device}: {validation} in f16, {expected_validation} in f32");
+        }
+    }
+}
+
+#[test]
+fn the_cpu_computes_the_same_program_in_f32() {
+    let run = |precision| {
+        let task = task_in(config(), optimizer(), precision);
+        let mut trainer = Trainer::new(task, &Device::cpu(), options()).unwrap();
+        let losses = losses(&train(&mut trainer, 30).unwrap().1);
+        (losses, state_bits(&trainer))
+    };
+    // A power of 2 rounds nothing.
+    let (f32, mut f16) = (run(Precision::F32), run(Precision::F16));
+    let loss_scale = f16.1.pop().unwrap();
+    assert_eq!((loss_scale.0, loss_scale.1.len()), (State::LossScale, LossScale::ELEMENTS));
+    assert!(f16.0 == f32.0 && f16.1[..] == f32.1[..4]);
+}
+
+#[test]
+fn a_step_that_overflows_is_left_out_and_counted() {
+    for device in gpus() {
+        let mut trainer = Trainer::new(task_in(config(), optimizer(), Precision::F16), &device, options()).unwrap();
+        train(&mut trainer, 3).unwrap();
+        let kept = |trainer: &Trainer<_>| {
+            let mut states = state_bits(trainer);
+            states.retain(|(state, _)| *state != State::LossScale);
+            states
+        };
+        let before = kept(&trainer);
+        let high = LossScale { exponent: 40, steps: 7, skipped: 2 };
+        trainer.store().write(State::LossScale, &high.state()).unwrap();
+        let (_, events) = train(&mut trainer, 5).unwrap();
+        for (index, event) in events.iter().enumerate() {
+            let &Event::Step { loss, grad_norm, scaling, .. } = event else { panic!("{event:?}") };
+            assert!(loss.is_finite() && !grad_norm.is_finite(), "{device}: {event:?}");
+            let expected = Scaling { scale: 2.0_f32.powi(56 - index as i32), skipped: 3 + index as u64 };
+            assert_eq!(scaling, Some(expected), "{device}");
+        }
+        assert_eq!(events.len(), 2);
+        assert!(kept(&trainer) == before, "{device}: a step that was left out changed something");
+        let state = LossScale::of(&trainer.store().read(State::LossScale).unwrap());
+        assert_eq!(state, LossScale { exponent: 38, steps: 0, skipped: 4 });
+
+        // It falls until gradients fit, and training goes on.
+        let (_, events) = train(&mut trainer, 60).unwrap();
+        let skipped: Vec<u64> = scalings(&events).into_iter().map(|scaling| scaling.unwrap().skipped).collect();
+        let last = skipped[skipped.len() - 1];
+        assert!((10..50).contains(&last), "{device}: {skipped:?}");
+        let state = LossScale::of(&trainer.store().read(State::LossScale).unwrap());
+        assert_eq!((state.exponent, state.skipped), (42 - last as i32, last as u32), "{device}");
+        let updates = optim::updates_of(&trainer.store().read(State::Counters).unwrap());
+        assert_eq!(updates, 60 - (last - 2), "{device}");
+        assert!(kept(&trainer) != before);
+    }
+}
+
+/// Trains one vector towards zeros by a loss whose gradient `f16` can't hold.
+struct Steep {
+    program: Arc<Program>,
+    target: TensorId,
+}
+
+impl Steep {
+    fn new() -> Self {
+        let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap().with_precision(Precision::F16);
+        let vector = graph.param("vector", Shape::vector(4), Init::Constant(1e-3), true).unwrap();
+        let target = graph.input("target", 0, 4).unwrap();
+        let error = ops::mse(&mut graph, vector, target, Reduction::Mean).unwrap();
+        let loss = ops::scale(&mut graph, error, 1e30).unwrap();
+        let gradients = graph.backward(loss).unwrap();
+        let updates = optim::append(&mut graph, &gradients, &OptimizerConfig::default()).unwrap();
+        let metrics = [loss, updates.grad_norm, gradients.scale.unwrap(), updates.skipped.unwrap()];
+        Self { program: Arc::new(graph.finish(&[], &metrics).unwrap()), target }
+    }
+}
+
+impl Task for Steep {
+    type Batch = ();
+
+    fn name(&self) -> &'static str {
+        "steep"
+    }
+
+    fn config(&self) -> Value {
+        json!({})
+    }
+
+    fn optimizer(&self) -> OptimizerConfig {
+        OptimizerConfig::default()
+    }
+
+    fn fingerprint(&self) -> Value {
+        json!({})
+    }
+
+    fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    fn batches(&self, _: u64, first_step: u64) -> Result<Prefetch<()>> {
+        let made = Prefetch::new(first_step, vec![(), ()], |_, _| Ok::<(), DataError>(()));
+        made.map_err(|error| Error::Data(error.to_string()))
+    }
+
+    fn feed(&self, (): &(), executor: &mut Executor) -> Result<()> {
+        executor.write(self.target, &[0.0; 4])
+    }
+
+    fn samples_per_step(&self) -> u64 {
+        1
+    }
+
+    fn validate(&mut self, _: &Store) -> Result<Option<f32>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_gradient_that_never_fits_is_an_error() {
+    for device in gpus() {
+        let mut trainer = Trainer::new(Steep::new(), &device, TrainerOptions::default()).unwrap();
+        let before = trainer.store().read(State::Params).unwrap();
+        let error = train(&mut trainer, 100).unwrap_err();
+        let Error::NonFiniteState { step, ref what, .. } = error else { panic!("{device}: {error}") };
+        assert_eq!(step, u64::from(LossScale::SMALLEST.unsigned_abs()), "{device}");
+        assert!(what.contains("smallest loss scale"), "{error}");
+        assert_eq!(trainer.store().read(State::Params).unwrap(), before);
+    }
+}
+
+#[test]
+fn memory_halves() {
+    let extent = Extent { batch: 1, time: 20_000 };
+    let optimizer = OptimizerConfig::default();
+    // In halves all 30 layers of `paper` fit in one group, whose gradients take memory at once.
+    for (preset, percent) in [("small", 52), ("paper", 56)] {
+        let [full, half] = Precision::ALL.map(|precision| {
+            let model = WaveNet::new(WaveNetConfig::preset(preset).unwrap()).unwrap().with_precision(precision);
+            let program = model.training(extent, &optimizer).unwrap().program;
+            assert_eq!(program.precision(), precision);
+            (program.pool_bytes(), program.largest_binding_bytes())
+        });
+        assert!(
+            half.0 * 100 <= full.0 * percent,
+            "{preset}: {} bytes of activations in f16, {} in f32",
+            half.0,
+            full.0
+        );
+        assert!(half.1 <= 128 << 20, "{preset}: binds {} bytes", half.1);
+    }
+}
