@@ -1,4 +1,5 @@
-//! What a device can do at best, measured in the same run as what it does: a large copy, and the library's matrix product.
+//! What a device can do at best, measured in the same run as what it does: a large copy, and the library's matrix
+//! product.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,16 @@ pub struct Ceilings {
     /// Read and written, of a copy of `copy_bytes`.
     pub copy_gb_per_s: f64,
     pub copy_bytes: u64,
+}
+
+impl Ceilings {
+    /// Takes what is higher in `other`.
+    pub fn raise(&mut self, other: Self) {
+        if other.gemm_gflops_per_s > self.gemm_gflops_per_s {
+            (self.gemm, self.gemm_gflops_per_s) = (other.gemm, other.gemm_gflops_per_s);
+        }
+        self.copy_gb_per_s = self.copy_gb_per_s.max(other.copy_gb_per_s);
+    }
 }
 
 /// Products to try, (rows, channels in, channels out): on a software adapter one that doesn't take long.

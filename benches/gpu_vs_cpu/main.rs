@@ -18,11 +18,10 @@ mod workloads;
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser as _;
 
 pub use args::Args;
-use ceilings::Ceilings;
 use generate::Generation;
 use machine::{Machine, Target};
 use models::Model;
@@ -53,25 +52,42 @@ pub fn run(args: &Args) -> Result<Report> {
         ceilings: vec![],
         rows: vec![],
         alternated: vec![],
-        skipped: vec![],
+        notes: vec![],
         peers,
     };
     let targets = machine::targets(&args.devices)?;
-    for target in &targets {
-        progress(&format!("{}: ceilings", target.name));
-        report.ceilings.push(ceilings::ceilings(&target.name, &target.device, effort)?);
-    }
-    for job in workloads::jobs(cases) {
-        measure_job(&job, &targets, effort, &mut report)?;
-    }
-    report.compare();
-    if let Some(path) = &args.json {
-        report.write(path)?;
+    measure_ceilings(&targets, effort, &mut report);
+    let jobs = workloads::jobs(cases);
+    for (index, job) in jobs.iter().enumerate() {
+        measure_job(job, &targets, effort, &mut report);
+        if index + 1 == jobs.len() {
+            measure_ceilings(&targets, effort, &mut report);
+        }
+        report.rate();
+        report.compare();
+        // After each job, so that what ends the program leaves what was measured.
+        if let Some(path) = &args.json {
+            report.write(path)?;
+        }
     }
     if let Some(path) = &args.plot {
         plot::plot(&report, path)?;
     }
     Ok(report)
+}
+
+/// Before and after the rows: what else runs on the machine comes and goes.
+fn measure_ceilings(targets: &[Target], effort: Effort, report: &mut Report) {
+    for target in targets {
+        progress(&format!("ceilings of {}", target.name));
+        match ceilings::ceilings(&target.name, &target.device, effort) {
+            Ok(new) => match report.ceilings.iter_mut().find(|ceilings| ceilings.device == new.device) {
+                Some(ceilings) => ceilings.raise(new),
+                None => report.ceilings.push(new),
+            },
+            Err(error) => report.notes.push(format!("no ceilings of {}: {error:#}", target.name)),
+        }
+    }
 }
 
 /// A case, built: the work and what it must give.
@@ -130,20 +146,23 @@ fn build(case: &Case, with_reference: bool) -> Result<Option<Built>> {
     Ok(Some(Built { case: case.clone(), work, bytes, cpu_check: check::cpu_against_double(case), reference }))
 }
 
-fn measure_job(job: &[Case], targets: &[Target], effort: Effort, report: &mut Report) -> Result<()> {
+fn measure_job(job: &[Case], targets: &[Target], effort: Effort, report: &mut Report) {
     let with_reference = targets.iter().any(|target| target.name != CPU);
     let mut built = vec![];
     for case in job {
-        progress(&format!("{} {}: data and reference", case.workload, case.size_name));
-        let name = || format!("{} {}", case.workload, case.size_name);
-        match build(case, with_reference).with_context(name)? {
-            Some(case) => built.push(case),
-            None => report.skipped.push(format!("{}: left out, there is no model of this kind yet", name())),
+        let name = format!("{} {}", case.workload, case.size_name);
+        progress(&format!("{name}: data and reference"));
+        match build(case, with_reference) {
+            Ok(Some(case)) => built.push(case),
+            Ok(None) => report.notes.push(format!("{name} is left out: there is no model of its kind yet")),
+            Err(error) => report.rows.extend(targets.iter().map(|target| {
+                let error = Some(format!("{error:#}"));
+                Row { error, ..row(case, target) }
+            })),
         }
     }
     for target in targets {
-        let ceilings = report.ceilings.iter().find(|ceilings| ceilings.device == target.name).cloned();
-        let rows = measure_on(&built, target, effort, ceilings.as_ref());
+        let rows = measure_on(&built, target, effort);
         if let [reference, others @ ..] = &rows[..] {
             for row in others {
                 if let (Some(ms), Some(of)) = (row.best_clock_ms(), reference.best_clock_ms()) {
@@ -159,12 +178,26 @@ fn measure_job(job: &[Case], targets: &[Target], effort: Effort, report: &mut Re
         }
         report.rows.extend(rows);
     }
-    Ok(())
+}
+
+fn row(case: &Case, target: &Target) -> Row {
+    Row {
+        workload: case.workload.clone(),
+        size: case.size_name.clone(),
+        device: target.name.clone(),
+        precision: "f32".into(),
+        parameters: Some(case.size.parameters as u64),
+        samples: Some(case.size.samples),
+        sample_unit: Some(case.sample_unit.clone()),
+        flops: Some(case.size.flops),
+        ..Row::default()
+    }
 }
 
 /// The rows of a job on a device: checked, then measured in turns. What is wrong is not timed.
-fn measure_on(built: &[Built], target: &Target, effort: Effort, ceilings: Option<&Ceilings>) -> Vec<Row> {
-    let mut rows: Vec<Row> = built.iter().map(|built| built.row(target)).collect();
+fn measure_on(built: &[Built], target: &Target, effort: Effort) -> Vec<Row> {
+    let row = |built: &Built| Row { bytes: Some(built.bytes), ..row(&built.case, target) };
+    let mut rows: Vec<Row> = built.iter().map(row).collect();
     let mut subjects: Vec<Box<dyn Subject + '_>> = vec![];
     let mut measured = vec![];
     for (index, (built, row)) in built.iter().zip(&mut rows).enumerate() {
@@ -187,7 +220,6 @@ fn measure_on(built: &[Built], target: &Target, effort: Effort, ceilings: Option
                 row.runs = Some(times.runs as u64);
                 row.steps = Some(times.steps);
                 (row.ms, row.device_ms, row.host_ms) = (Some(times.wall), times.device, times.host);
-                row.rate(ceilings);
             }
         }
         Err(error) => measured.into_iter().for_each(|index| rows[index].error = Some(format!("{error:#}"))),
@@ -196,21 +228,6 @@ fn measure_on(built: &[Built], target: &Target, effort: Effort, ceilings: Option
 }
 
 impl Built {
-    fn row(&self, target: &Target) -> Row {
-        Row {
-            workload: self.case.workload.clone(),
-            size: self.case.size_name.clone(),
-            device: target.name.clone(),
-            precision: "f32".into(),
-            parameters: Some(self.work.parameters() as u64),
-            samples: Some(self.case.size.samples),
-            sample_unit: Some(self.case.sample_unit.clone()),
-            flops: Some(self.case.size.flops),
-            bytes: Some(self.bytes),
-            ..Row::default()
-        }
-    }
-
     /// Ready on a device, and how it was checked.
     fn checked_on(&self, target: &Target) -> Result<(Box<dyn Subject + '_>, String)> {
         let cpu_check = self.cpu_check.as_ref().map_err(|error| anyhow::anyhow!("the CPU executor: {error:#}"))?;

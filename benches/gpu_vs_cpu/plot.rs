@@ -163,7 +163,14 @@ where
 
     fn text(&self, text: &str, x: i32, y: i32, size: u32, colour: RGBColor, horizontal: HPos) -> Result<()> {
         let style = self.style(size, colour, horizontal);
-        self.area.draw(&Text::new(text.to_owned(), self.at((x, y)), style))?;
+        let (x, y) = self.at((x, y));
+        if let HPos::Left = horizontal {
+            // Paper behind it, so that no line of the grid crosses it.
+            let (wide, high) = self.area.estimate_text_size(text, &style)?;
+            let corners = [(x, y - high as i32 / 2), (x + wide as i32, y + high as i32 / 2)];
+            self.area.draw(&Rectangle::new(corners, WHITE.filled()))?;
+        }
+        self.area.draw(&Text::new(text.to_owned(), (x, y), style))?;
         Ok(())
     }
 

@@ -25,9 +25,9 @@ pub struct Report {
     /// Ratios of workloads that were measured in turns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternated: Vec<Alternated>,
-    /// Workloads that were left out, and why.
+    /// What was left out, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<String>,
+    pub notes: Vec<String>,
     /// The reports of other programs, with their ratios to this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Report>,
@@ -80,6 +80,8 @@ pub struct Row {
     pub faster_than_cpu: Option<f64>,
     /// Of another program's row: its time, divided by this library's on the same device at the same class of precision.
     pub times_ours: Option<f64>,
+    /// The same by the device's clock.
+    pub device_times_ours: Option<f64>,
 }
 
 /// The ratio of two workloads on a device.
@@ -103,8 +105,8 @@ impl Row {
         self.workload == other.workload && self.size == other.size
     }
 
-    /// Rates and shares of the ceilings.
-    pub fn rate(&mut self, ceilings: Option<&Ceilings>) {
+    /// Fills in the rates and the shares of the ceilings.
+    fn rate(&mut self, ceilings: Option<&Ceilings>) {
         let Some(ms) = self.best_clock_ms() else { return };
         self.gflops_per_s = self.flops.map(|flops| flops as f64 / ms / 1e6);
         self.gb_per_s = self.bytes.map(|bytes| bytes as f64 / ms / 1e6);
@@ -135,6 +137,13 @@ impl Report {
         std::fs::write(path, text).with_context(|| path.display().to_string())
     }
 
+    /// Fills in the rates of all rows.
+    pub fn rate(&mut self) {
+        for row in &mut self.rows {
+            row.rate(self.ceilings.iter().find(|ceilings| ceilings.device == row.device));
+        }
+    }
+
     /// Fills in the ratios of all rows, those of `peers` as far as they were measured on this machine.
     pub fn compare(&mut self) {
         let ours = self.rows.clone();
@@ -152,6 +161,8 @@ impl Report {
                     our.same_workload(row) && half(our) == half(row) && same_device(&our.device, &row.device)
                 });
                 row.times_ours = ratio(Some(row), same);
+                let device = |row: &Row| Some(row.device_ms?.median);
+                row.device_times_ours = device(row).zip(same.and_then(device)).map(|(theirs, ours)| theirs / ours);
             }
         }
     }
@@ -192,7 +203,7 @@ mod tests {
             ceilings: vec![],
             rows,
             alternated: vec![],
-            skipped: vec![],
+            notes: vec![],
             peers: vec![],
         }
     }

@@ -38,31 +38,35 @@ pub fn table(report: &Report) -> String {
         }
     }
     let mut text = laid_out(lines);
-    for alternated in &report.alternated {
-        let _ = writeln!(
-            text,
-            "\n{} {} takes {:.3} × the time of {}, on {}",
-            alternated.workload, alternated.size, alternated.ratio, alternated.reference, alternated.device
-        );
-    }
-    for ceilings in &report.ceilings {
-        let _ = writeln!(
-            text,
-            "\nceilings of {}: matrix product {} {} GFLOP/s, copy of {} MB {} GB/s",
-            ceilings.device,
-            ceilings.gemm,
-            number(ceilings.gemm_gflops_per_s),
-            ceilings.copy_bytes >> 20,
-            number(ceilings.copy_gb_per_s)
-        );
-    }
-    for peer in report.peers.iter().filter(|peer| !peer.machine.same(&report.machine)) {
-        let _ = writeln!(text, "\n{} ran on another machine, so there are no ratios: {}", peer.program, peer.machine);
-    }
-    for skipped in &report.skipped {
-        let _ = writeln!(text, "\n{skipped}");
+    let ratios = report.alternated.iter().map(|of| {
+        format!("{} takes {:.3} × the time of {}, on {}", of.workload, of.ratio, of.reference, short(&of.device))
+    });
+    let ceilings = report.ceilings.iter().map(|of| {
+        format!(
+            "ceilings of {}: matrix product {} {} GFLOP/s, copy of {} MiB {} GB/s",
+            short(&of.device),
+            of.gemm,
+            number(of.gemm_gflops_per_s),
+            of.copy_bytes >> 20,
+            number(of.copy_gb_per_s)
+        )
+    });
+    let others = report.peers.iter().filter(|peer| !peer.machine.same(&report.machine)).map(|peer| {
+        let machine = &peer.machine;
+        format!("{} ran on another machine, so there are no ratios:\n  {machine}", short(&peer.program))
+    });
+    for lines in [ratios.collect(), ceilings.collect(), others.collect(), report.notes.clone()] {
+        let lines: Vec<String> = lines;
+        if !lines.is_empty() {
+            let _ = writeln!(text, "\n{}", lines.join("\n"));
+        }
     }
     text
+}
+
+/// Without what is in brackets, of a device, or after a plus, of a program.
+fn short(name: &str) -> &str {
+    name.split(['(', '+']).next().unwrap_or_default().trim()
 }
 
 enum Line {
@@ -131,11 +135,9 @@ fn heading(report: &Report, workload: &str, size: &str) -> String {
 
 /// What a row is called: of another program its name and variant, the precision, the device.
 pub fn name(program: Option<&str>, row: &Row) -> String {
-    // Without what a build of it is called, as in 2.9.1+cu130.
-    let program = program.unwrap_or_default().split('+').next().unwrap_or_default();
+    let program = short(program.unwrap_or_default());
     let precision = if row.precision == "f32" { "" } else { &row.precision };
-    let device = row.device.split('(').next().unwrap_or_default().trim();
-    let parts = [program, &row.variant, precision, device];
+    let parts = [program, &row.variant, precision, short(&row.device)];
     parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")
 }
 
@@ -241,7 +243,7 @@ mod tests {
             ceilings: vec![],
             rows: vec![Row { variant: "cuda graphs".into(), ..wide() }],
             alternated: vec![],
-            skipped: vec![],
+            notes: vec![],
             peers: vec![],
         };
         let ceilings = Ceilings {
@@ -268,7 +270,7 @@ mod tests {
         }
         assert!(table.contains("y is wrong") && table.contains("12346*"), "{table}");
         assert!(table.contains("another machine") && table.contains("64 cores"), "{table}");
-        assert!(table.contains("8192 x 512 x 512 101 GFLOP/s, copy of 256 MB 20.0 GB/s"), "{table}");
+        assert!(table.contains("8192 x 512 x 512 101 GFLOP/s, copy of 256 MiB 20.0 GB/s"), "{table}");
     }
 
     #[test]
