@@ -1,5 +1,7 @@
 //! A step on the GPU: what is recorded and submitted.
 
+use std::sync::Arc;
+
 use super::gpu::{GpuExecutor, STEP_BYTES};
 use crate::error::{Error, Result};
 use crate::graph::{Purpose, State, StepArgs};
@@ -84,8 +86,12 @@ impl GpuExecutor {
                 .stopwatch()
                 .and_then(|stopwatch| stopwatch.writes(first, end, self.planned.len())),
         });
+        let mut kernel = None;
         for planned in &self.planned[first..end] {
-            pass.set_pipeline(&planned.kernel.pipeline);
+            // Equal keys are one kernel.
+            if kernel.replace(Arc::as_ptr(&planned.kernel)) != Some(Arc::as_ptr(&planned.kernel)) {
+                pass.set_pipeline(&planned.kernel.pipeline);
+            }
             pass.set_bind_group(0, &planned.group, &[]);
             pass.dispatch_workgroups(planned.grid[0], planned.grid[1], 1);
         }
