@@ -16,7 +16,7 @@ fn main() -> Result<()> {
         Some(name) => Device::select(&name)?,
         None => Device::gpu().or_else(|_| Device::select("software"))?,
     };
-    let steps = arguments.next().map_or(Ok(200), |text| text.parse::<u64>());
+    let steps = arguments.next().map_or(Ok(50), |text| text.parse::<u64>());
     let steps = steps.map_err(|error| Error::Config(format!("steps: {error}")))?;
 
     let config = WaveNetConfig::paper();
@@ -40,34 +40,29 @@ fn main() -> Result<()> {
 
     let ids: Vec<u32> = (0..64).map(|t| t * 37 % 256).collect();
     let mut step = 0;
-    for (what, wait) in [("each step waited for", true), ("several steps under way", false)] {
-        for timing in [Timing::Off, Timing::Step] {
-            executor.set_timing(timing)?;
-            let start = Instant::now();
-            for _ in 0..steps {
-                executor.write_ids(input, &ids)?;
-                executor.write_ids(target, &ids)?;
-                executor.run(&StepArgs { learning_rate: 1e-4, step, seed: 0 })?;
-                step += 1;
-                if wait {
-                    executor.wait()?;
-                }
+    for (timing, what) in [(Timing::Step, "each step waited for"), (Timing::Off, "several steps under way")] {
+        executor.set_timing(timing)?;
+        let start = Instant::now();
+        for _ in 0..steps {
+            executor.write_ids(input, &ids)?;
+            executor.write_ids(target, &ids)?;
+            executor.run(&StepArgs { learning_rate: 1e-4, step, seed: 0 })?;
+            step += 1;
+            if timing == Timing::Step {
+                executor.wait()?;
             }
-            executor.wait()?;
-            let wall = start.elapsed() / steps as u32;
-            let timings = executor.timings()?;
-            if timing == Timing::Off {
-                println!("{what}: {wall:.2?} a step by the clock");
-                continue;
-            }
-            let host = Timings::median(&timings.host);
-            let least = timings.host.iter().min().copied().unwrap_or_default();
-            let each = host.as_secs_f64() * 1e6 / dispatches as f64;
-            println!(
-                "{what}: host {host:.0?} a step, at least {least:.0?}, {each:.2} µs a dispatch; device {:.2?}; {wall:.2?} by \
-                 the clock",
-                Timings::median(&timings.steps)
-            );
+        }
+        executor.wait()?;
+        println!("{what}: {:.2?} a step by the clock", start.elapsed() / steps as u32);
+        let Timings { steps, mut host, .. } = executor.timings()?;
+        host.sort_unstable();
+        if let [least, .., most] = host[..] {
+            let median = Timings::median(&host);
+            let each = median.as_secs_f64() * 1e6 / dispatches as f64;
+            println!("host: {median:.0?} a step ({least:.0?} to {most:.0?}), {each:.2} µs a dispatch");
+        }
+        if !steps.is_empty() {
+            println!("device: {:.2?} a step", Timings::median(&steps));
         }
     }
     Ok(())
