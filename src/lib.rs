@@ -16,6 +16,7 @@ mod error;
 pub mod exec;
 pub mod generate;
 pub mod graph;
+mod hash;
 pub mod nn;
 pub mod ops;
 pub mod optim;

@@ -165,7 +165,7 @@ fn open(adapter: &wgpu::Adapter, cap: Tier) -> Result<Gpu> {
 }
 
 fn wanted_features(cap: Tier, matrices: bool) -> wgpu::Features {
-    let mut features = wgpu::Features::TIMESTAMP_QUERY;
+    let mut features = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
     features.set(wgpu::Features::SHADER_F16, cap >= Tier::F16);
     features.set(wgpu::Features::SUBGROUP, cap >= Tier::Subgroups);
     features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, matrices && cap >= Tier::CooperativeMatrix);
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_cap_leaves_features_out() {
         use wgpu::Features;
-        assert_eq!(wanted_features(Tier::Floor, true), Features::TIMESTAMP_QUERY);
+        assert_eq!(wanted_features(Tier::Floor, true), Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE);
         assert!(!wanted_features(Tier::F16, true).contains(Features::SUBGROUP));
         assert!(!wanted_features(Tier::Subgroups, true).contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX));
         assert!(wanted_features(Tier::CooperativeMatrix, true).contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX));

@@ -1,10 +1,12 @@
 //! An open GPU: wgpu's device and queue, what they can do, and what went wrong on them.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::cache::PipelineCache;
 use super::capabilities::{Capabilities, Tier, below_floor, meets_floor};
 use super::kernel::KernelCache;
 use super::summary::describe;
@@ -25,6 +27,7 @@ pub struct Gpu {
     capabilities: Capabilities,
     timeout: Duration,
     health: Arc<Health>,
+    pub(super) cache: Option<PipelineCache>,
     pub(super) kernels: KernelCache,
     pub(super) pipelines_created: AtomicU64,
     pub(super) buffers_created: AtomicU64,
@@ -77,10 +80,11 @@ impl Gpu {
         if owned {
             health.watch(&device, &name);
         }
-        Ok(Gpu {
+        let mut gpu = Gpu {
             capabilities: Capabilities::of_device(&device, matrix, cap),
             timeout,
             health,
+            cache: None,
             device,
             queue,
             info,
@@ -89,7 +93,15 @@ impl Gpu {
             pipelines_created: AtomicU64::new(0),
             buffers_created: AtomicU64::new(0),
             bytes_created: AtomicU64::new(0),
-        })
+        };
+        if owned {
+            let (cache, error) = gpu.capture(|| PipelineCache::open(&gpu.device));
+            match error {
+                None => gpu.cache = cache,
+                Some(error) => log::debug!("compiled pipelines: {error}"),
+            }
+        }
+        Ok(gpu)
     }
 
     /// wgpu's device.
@@ -120,6 +132,12 @@ impl Gpu {
     /// Compute pipelines created since the device was opened.
     pub fn pipelines_created(&self) -> u64 {
         self.pipelines_created.load(Ordering::Relaxed)
+    }
+
+    /// The file of compiled pipelines, and how many bytes were read from it when the device was opened. Nothing where
+    /// pipelines are not kept.
+    pub fn pipeline_cache(&self) -> Option<(&Path, usize)> {
+        self.cache.as_ref().map(|cache| (cache.path(), cache.loaded()))
     }
 
     /// Buffers created through [`Gpu::buffer`] since the device was opened, staging buffers of reads included.

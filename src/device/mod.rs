@@ -4,12 +4,17 @@
 //! |---|---|
 //! | `RECEPTIVE_DEVICE` | the device that [`Device::auto`] takes, in the syntax of [`Device::select`] |
 //! | `RECEPTIVE_TIER` | `floor`, `f16`, `subgroups` or `coop`: use nothing above this [`Tier`]; at `floor` the limits are those every WebGPU device has |
+//! | `RECEPTIVE_CACHE` | the folder for compiled pipelines, or `off`; if not set, `receptive` in the user's folder for caches (`$XDG_CACHE_HOME` or `~/.cache`, `~/Library/Caches`, `%LOCALAPPDATA%`) |
 //! | `RECEPTIVE_TIMEOUT` | the longest wait for the device in whole seconds, 60 if not set |
+//!
+//! Compiled pipelines are kept where wgpu can do that (Vulkan), and only for devices that the crate opened: an application
+//! that brings its own device decides for itself. The file may be deleted at any time.
 //!
 //! wgpu's own variables (`WGPU_BACKEND`, `WGPU_VALIDATION`, …) work as in any program that uses it.
 
 mod adapters;
 mod buffers;
+mod cache;
 mod capabilities;
 mod gpu;
 mod kernel;
@@ -24,6 +29,7 @@ mod variant;
 use std::fmt;
 use std::sync::Arc;
 
+pub use cache::CACHE_VARIABLE;
 pub use capabilities::{Capabilities, TIER_VARIABLE, Tier};
 pub use gpu::{Gpu, TIMEOUT_VARIABLE};
 pub(crate) use kernel::HALF;

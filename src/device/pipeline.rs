@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rayon::prelude::*;
+
+use super::cache::PipelineCache;
 use super::gpu::Gpu;
 use super::kernel::{Kernel, KernelKey, MAX_STORAGE_BUFFERS, layout_entries};
 use super::sync::lock;
@@ -10,6 +13,19 @@ use super::unsafe_wgpu;
 use crate::Result;
 
 impl Gpu {
+    /// Compiles the kernels of some keys on all threads, and keeps what is new in the file of compiled pipelines.
+    ///
+    /// # Errors
+    /// As [`Gpu::kernel`].
+    pub(crate) fn compile_all<'k>(&self, keys: impl IntoParallelIterator<Item = &'k KernelKey>) -> Result<()> {
+        let before = self.pipelines_created();
+        keys.into_par_iter().try_for_each(|key| self.kernel(key).map(drop))?;
+        if let Some(cache) = self.cache.as_ref().filter(|_| self.pipelines_created() > before) {
+            cache.save();
+        }
+        Ok(())
+    }
+
     /// The kernel of a key, compiled at the first call. Different kernels may be compiled on several threads at once.
     ///
     /// # Errors
@@ -87,7 +103,7 @@ impl Gpu {
                 // The kernels write workgroup memory before they read it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.cache.as_ref().map(PipelineCache::wgpu),
         });
         Kernel { pipeline, layout, label }
     }

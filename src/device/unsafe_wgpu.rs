@@ -1,5 +1,7 @@
-//! The two calls of wgpu that are `unsafe`, and nothing else: no other module of the crate may use `unsafe`.
+//! The calls of wgpu that are `unsafe`, and nothing else: no other module of the crate may use `unsafe`.
 #![allow(unsafe_code)]
+
+use super::cache::CacheData;
 
 /// Permission to ask for experimental features; the crate asks for cooperative matrices only.
 pub(super) fn experimental_features() -> wgpu::ExperimentalFeatures {
@@ -18,4 +20,19 @@ pub(super) fn create_shader_module(device: &wgpu::Device, label: &str, wgsl: Str
     // SAFETY: the check that is left out guards against loops without end, which compilers may take for unreachable
     // code. The only sources that get here are the crate's own (`shaders/`), whose loops all have finite bounds.
     unsafe { device.create_shader_module_trusted(descriptor, checks) }
+}
+
+/// A cache of pipelines, with what an earlier one gave if that suits this device. Errors go to the caller's error scope.
+pub(super) fn create_pipeline_cache(device: &wgpu::Device, data: Option<&CacheData>) -> wgpu::PipelineCache {
+    let descriptor = wgpu::PipelineCacheDescriptor {
+        label: Some("receptive"),
+        data: data.map(CacheData::bytes),
+        // Data of another driver are left out.
+        fallback: true,
+    };
+    // SAFETY: the data must be what `PipelineCache::get_data` gave before. A `CacheData` is made only by reading a file that
+    // begins with the hash of its contents and of adapter, driver and version of the crate, which the crate wrote with the
+    // bytes that `get_data` gave; a file that is damaged, cut off or of something else is refused. That nobody forges one
+    // in the user's own folder is the trust that a driver puts into its own cache there.
+    unsafe { device.create_pipeline_cache(&descriptor) }
 }

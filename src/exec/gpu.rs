@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use rayon::prelude::*;
 
 use super::dispatches::{check_bindings, dispatches_at, grid, is_slice_of_flat};
 use super::ring::Ring;
@@ -113,7 +112,7 @@ impl GpuExecutor {
             }
         }
         let keys: HashSet<&KernelKey> = dispatches.iter().map(|d| &d.kernel).collect();
-        keys.into_par_iter().try_for_each(|key| gpu.kernel(key).map(drop))?;
+        gpu.compile_all(keys)?;
         let bound_bytes = scratch.iter().chain(tables.values()).map(wgpu::Buffer::size).sum();
         let mut executor = Self {
             gpu: Arc::clone(gpu),

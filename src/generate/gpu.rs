@@ -308,7 +308,9 @@ impl OnGpu {
         let logits = buffer("generation logits", logit_words, Usage::STORAGE | Usage::COPY_SRC)?;
         let params_buffer = gpu.buffer("generation parameters", PARAMETER_BYTES, Usage::UNIFORM | Usage::COPY_DST)?;
 
-        let kernel = gpu.kernel(&plan.kernel())?;
+        let key = plan.kernel();
+        gpu.compile_all([&key])?;
+        let kernel = gpu.kernel(&key)?;
         let buffers = [&params_buffer, &weights, &rings_buffer, &sample_buffer, &queues, &state, &io, &logits];
         let entries: Vec<_> = (0..)
             .zip(buffers)

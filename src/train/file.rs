@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::{Map, Value, json};
 
-use super::hash::Hash;
 use crate::error::{Error, Result};
 use crate::graph::{ParamLayout, Shape};
+use crate::hash::Hash;
 
 /// The entry of the metadata that guards all others and the tensors.
 const CHECKSUM: &str = "checksum";

@@ -4,7 +4,6 @@
 
 mod checkpoint;
 mod file;
-mod hash;
 mod model;
 mod progress;
 mod task;

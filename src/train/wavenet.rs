@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::hash::Hash;
 use super::task::Task;
 use crate::data::{Batch, Chunks, DataError, Prefetch, Schedule};
 use crate::error::{Error, Result};
 use crate::exec::{Executor, Metrics, Store};
 use crate::graph::{Extent, Program};
+use crate::hash::Hash;
 use crate::nn::{WaveNet, WaveNetInput, WaveNetProgram};
 use crate::optim::OptimizerConfig;
 

@@ -24,6 +24,7 @@ mod losses;
 #[path = "../../examples/wavenet/metrics.rs"]
 mod metrics;
 mod no_hidden_work;
+mod pipeline_cache;
 mod resume_is_exact;
 mod shaders;
 #[path = "../../examples/shared/mod.rs"]

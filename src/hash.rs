@@ -2,7 +2,7 @@
 
 /// FNV-1a with 64 bits (Fowler, Noll and Vo). Any change of a single byte changes the hash.
 #[derive(Debug, Clone)]
-pub(super) struct Hash(u64);
+pub(crate) struct Hash(u64);
 
 impl Hash {
     pub fn new() -> Self {
@@ -19,6 +19,10 @@ impl Hash {
     /// A text with its length, so that two texts in a row can't be mistaken for other two.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.bytes(&(text.len() as u64).to_le_bytes()).bytes(text.as_bytes())
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0
     }
 
     /// 16 hexadecimal digits.
