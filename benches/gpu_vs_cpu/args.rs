@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr as _;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
+use receptive::graph::Precision;
 
 /// Times the workloads of benches/workloads.json on the CPU executor and on every GPU, after checking what they compute.
 #[derive(Debug, Parser)]
@@ -19,6 +21,9 @@ pub struct Args {
     /// [default: cpu and every adapter]
     #[arg(long = "device", value_name = "NAME")]
     pub devices: Vec<String>,
+    /// How GPUs store activations and weights; may be given several times. The CPU executor computes in f32 in any case
+    #[arg(long = "precision", value_name = "f32|f16", default_values_t = [Precision::F32], value_parser = Precision::from_str)]
+    pub precisions: Vec<Precision>,
     /// Timed runs of each row
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,

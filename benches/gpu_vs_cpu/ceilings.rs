@@ -7,6 +7,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 use receptive::Device;
 use receptive::device::Gpu;
+use receptive::graph::Precision;
 use receptive::wgpu;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,8 @@ use super::time::{Effort, measure};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
     pub device: String,
+    /// Of the matrix product.
+    pub precision: String,
     /// The best matrix product: its size, rows × channels in × channels out, and what it reaches.
     pub gemm: String,
     pub gemm_gflops_per_s: f64,
@@ -45,7 +48,7 @@ const SMALL_COPY_BYTES: u64 = 64 << 20;
 
 /// # Errors
 /// What the device gives.
-pub fn ceilings(name: &str, device: &Device, effort: Effort) -> Result<Ceilings> {
+pub fn ceilings(name: &str, device: &Device, precision: Precision, effort: Effort) -> Result<Ceilings> {
     let software = device.as_gpu().is_some_and(|gpu| gpu.capabilities().software);
     let products: &[_] = match device {
         Device::Cpu => &PRODUCTS[..1],
@@ -54,7 +57,7 @@ pub fn ceilings(name: &str, device: &Device, effort: Effort) -> Result<Ceilings>
     };
     let mut best = (String::new(), 0.0);
     for &(rows, c_in, c_out) in products {
-        let model = conv::product(rows, c_in, c_out)?;
+        let model = conv::product(rows, c_in, c_out, precision)?;
         let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(ProgramSubject::new(&model, device)?)];
         let times = &measure(&mut subjects, effort)?[0];
         let gflops = (2 * rows * c_in * c_out) as f64 / times.device.unwrap_or(times.wall).min / 1e6;
@@ -70,6 +73,7 @@ pub fn ceilings(name: &str, device: &Device, effort: Effort) -> Result<Ceilings>
     };
     Ok(Ceilings {
         device: name.to_owned(),
+        precision: precision.name().to_owned(),
         gemm: best.0,
         gemm_gflops_per_s: best.1,
         copy_gb_per_s: 2.0 * copy_bytes as f64 / fastest.as_secs_f64() / 1e9,

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use receptive::Device;
+use receptive::graph::Precision;
 use receptive::wgpu::DeviceType;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,13 @@ impl std::fmt::Display for Machine {
 pub struct Target {
     pub name: String,
     pub device: Device,
+}
+
+impl Target {
+    /// Whether programs of a precision are worth measuring here: the CPU executor computes all of them in `f32`.
+    pub fn computes(&self, precision: Precision) -> bool {
+        precision == Precision::F32 || self.device.as_gpu().is_some()
+    }
 }
 
 /// The devices asked for, or the CPU executor and every adapter.

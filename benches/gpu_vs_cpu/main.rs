@@ -22,9 +22,11 @@ use anyhow::{Result, ensure};
 use clap::Parser as _;
 
 pub use args::Args;
+use ceilings::Ceilings;
 use generate::Generation;
 use machine::{Machine, Target};
 use models::Model;
+use receptive::graph::Precision;
 use report::{Alternated, CPU, Report, Row};
 use subject::{Observed, ProgramSubject, Subject};
 use time::Effort;
@@ -56,12 +58,12 @@ pub fn run(args: &Args) -> Result<Report> {
         peers,
     };
     let targets = machine::targets(&args.devices)?;
-    measure_ceilings(&targets, effort, &mut report);
+    measure_ceilings(&targets, &args.precisions, effort, &mut report);
     let jobs = workloads::jobs(cases);
     for (index, job) in jobs.iter().enumerate() {
         measure_job(job, &targets, effort, &mut report);
         if index + 1 == jobs.len() {
-            measure_ceilings(&targets, effort, &mut report);
+            measure_ceilings(&targets, &args.precisions, effort, &mut report);
         }
         report.rate();
         report.compare();
@@ -77,15 +79,20 @@ pub fn run(args: &Args) -> Result<Report> {
 }
 
 /// Before and after the rows: what else runs on the machine comes and goes.
-fn measure_ceilings(targets: &[Target], effort: Effort, report: &mut Report) {
-    for target in targets {
-        progress(&format!("ceilings of {}", target.name));
-        match ceilings::ceilings(&target.name, &target.device, effort) {
-            Ok(new) => match report.ceilings.iter_mut().find(|ceilings| ceilings.device == new.device) {
-                Some(ceilings) => ceilings.raise(new),
-                None => report.ceilings.push(new),
-            },
-            Err(error) => report.notes.push(format!("no ceilings of {}: {error:#}", target.name)),
+fn measure_ceilings(targets: &[Target], precisions: &[Precision], effort: Effort, report: &mut Report) {
+    for &precision in precisions {
+        for target in targets.iter().filter(|target| target.computes(precision)) {
+            progress(&format!("ceilings of {} in {precision}", target.name));
+            match ceilings::ceilings(&target.name, &target.device, precision, effort) {
+                Ok(new) => {
+                    let same = |old: &&mut Ceilings| old.device == new.device && old.precision == new.precision;
+                    match report.ceilings.iter_mut().find(same) {
+                        Some(old) => old.raise(new),
+                        None => report.ceilings.push(new),
+                    }
+                }
+                Err(error) => report.notes.push(format!("no ceilings of {} in {precision}: {error:#}", target.name)),
+            }
         }
     }
 }
@@ -148,26 +155,32 @@ fn build(case: &Case, with_reference: bool) -> Result<Option<Built>> {
 
 fn measure_job(job: &[Case], targets: &[Target], effort: Effort, report: &mut Report) {
     let with_reference = targets.iter().any(|target| target.name != CPU);
+    let targets = || targets.iter().filter(|target| target.computes(job[0].precision));
     let mut built = vec![];
     for case in job {
-        let name = format!("{} {}", case.workload, case.size_name);
+        let name = format!("{} {} {}", case.workload, case.size_name, case.precision);
+        if case.kind == generate::KIND && case.precision != Precision::F32 {
+            report.notes.push(format!("{name} is left out: the generator has no other precision than f32"));
+            continue;
+        }
         progress(&format!("{name}: data and reference"));
         match build(case, with_reference) {
             Ok(Some(case)) => built.push(case),
             Ok(None) => report.notes.push(format!("{name} is left out: there is no model of its kind yet")),
-            Err(error) => report.rows.extend(targets.iter().map(|target| {
+            Err(error) => report.rows.extend(targets().map(|target| {
                 let error = Some(format!("{error:#}"));
                 Row { error, ..row(case, target) }
             })),
         }
     }
-    for target in targets {
+    for target in targets() {
         let rows = measure_on(&built, target, effort);
         if let [reference, others @ ..] = &rows[..] {
             for row in others {
                 if let (Some(ms), Some(of)) = (row.best_clock_ms(), reference.best_clock_ms()) {
                     report.alternated.push(Alternated {
                         device: target.name.clone(),
+                        precision: row.precision.clone(),
                         size: row.size.clone(),
                         workload: row.workload.clone(),
                         reference: reference.workload.clone(),
@@ -185,7 +198,7 @@ fn row(case: &Case, target: &Target) -> Row {
         workload: case.workload.clone(),
         size: case.size_name.clone(),
         device: target.name.clone(),
-        precision: "f32".into(),
+        precision: case.precision.name().into(),
         parameters: Some(case.size.parameters as u64),
         samples: Some(case.size.samples),
         sample_unit: Some(case.sample_unit.clone()),
@@ -201,7 +214,7 @@ fn measure_on(built: &[Built], target: &Target, effort: Effort) -> Vec<Row> {
     let mut subjects: Vec<Box<dyn Subject + '_>> = vec![];
     let mut measured = vec![];
     for (index, (built, row)) in built.iter().zip(&mut rows).enumerate() {
-        progress(&format!("{} {} on {}", row.workload, row.size, target.name));
+        progress(&format!("{} {} {} on {}", row.workload, row.size, row.precision, target.name));
         match built.checked_on(target) {
             Ok((subject, checked)) => {
                 row.checked = Some(checked);
@@ -235,8 +248,8 @@ impl Built {
         if target.name == CPU {
             return Ok((subject, cpu_check.clone()));
         }
-        let worst = check::compare(&subject.observe()?, &self.reference, check::TOLERANCE)?;
-        let tolerance = check::TOLERANCE;
+        let tolerance = check::tolerance(self.case.precision);
+        let worst = check::compare(&subject.observe()?, &self.reference, tolerance)?;
         Ok((subject, format!("the CPU executor: {worst:.1e} of the largest value, {tolerance:.0e} is allowed")))
     }
 }

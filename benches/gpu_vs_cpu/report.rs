@@ -88,6 +88,7 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alternated {
     pub device: String,
+    pub precision: String,
     pub size: String,
     pub workload: String,
     pub reference: String,
@@ -140,7 +141,7 @@ impl Report {
     /// Fills in the rates of all rows.
     pub fn rate(&mut self) {
         for row in &mut self.rows {
-            row.rate(self.ceilings.iter().find(|ceilings| ceilings.device == row.device));
+            row.rate(self.ceilings.iter().find(|of| of.device == row.device && of.precision == row.precision));
         }
     }
 
@@ -256,6 +257,7 @@ mod tests {
     fn rates_use_the_clock_of_the_device() {
         let ceilings = Ceilings {
             device: "d".into(),
+            precision: "f32".into(),
             gemm: String::new(),
             gemm_gflops_per_s: 4000.0,
             copy_gb_per_s: 200.0,

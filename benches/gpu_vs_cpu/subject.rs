@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use half::f16;
 use receptive::Device;
 use receptive::exec::{Executor, Metrics, Store, Timing};
 use receptive::graph::{Shape, State, StepArgs, TensorId};
@@ -134,15 +135,16 @@ impl<'m> ProgramSubject<'m> {
             [Executor::Gpu(gpu)] => {
                 for input in &model.inputs {
                     let shape = model.program.shape(input.tensor);
+                    let target = gpu.buffer(input.tensor)?.clone();
                     let buffers = input.batches.iter().map(|values| {
-                        let words = padded(values, shape);
+                        let bytes = padded(values, shape, target.size());
                         let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-                        let buffer = gpu.gpu().buffer("batch", words.len() as u64 * 4, usage)?;
-                        gpu.gpu().write(&buffer, 0, bytemuck::cast_slice(&words))?;
+                        let buffer = gpu.gpu().buffer("batch", bytes.len() as u64, usage)?;
+                        gpu.gpu().write(&buffer, 0, &bytes)?;
                         Ok(buffer)
                     });
                     let batches = buffers.collect::<Result<_>>()?;
-                    subject.resident.push(Resident { target: gpu.buffer(input.tensor)?.clone(), batches });
+                    subject.resident.push(Resident { target, batches });
                 }
             }
             [_] => {}
@@ -171,17 +173,22 @@ fn write(model: &Model, executor: &mut Executor, batch: usize) -> Result<()> {
     Ok(())
 }
 
-/// As a tensor of this shape lies on the device.
-fn padded(values: &Values, shape: Shape) -> Vec<u32> {
-    let dense: &[u32] = match values {
-        Values::Real(values) => bytemuck::cast_slice(values),
-        Values::Ids(values) => values,
-    };
-    let mut words = vec![0; shape.padded_len()];
-    for (row, dense) in words.chunks_exact_mut(shape.stride()).zip(dense.chunks_exact(shape.channels)) {
-        row[..shape.channels].copy_from_slice(dense);
+/// As a tensor of this shape lies in a buffer of `bytes`: in half of what `f32` needs it lies as `f16`.
+fn padded(values: &Values, shape: Shape, bytes: u64) -> Vec<u8> {
+    fn rows<T: bytemuck::Pod>(dense: &[T], shape: Shape) -> Vec<u8> {
+        let mut padded = vec![T::zeroed(); shape.padded_len()];
+        for (row, dense) in padded.chunks_exact_mut(shape.stride()).zip(dense.chunks_exact(shape.channels)) {
+            row[..shape.channels].copy_from_slice(dense);
+        }
+        bytemuck::cast_slice(&padded).to_vec()
     }
-    words
+    match values {
+        Values::Ids(ids) => rows(ids, shape),
+        Values::Real(reals) if bytes < shape.padded_len() as u64 * 4 => {
+            rows(&reals.iter().map(|&real| f16::from_f32(real)).collect::<Vec<_>>(), shape)
+        }
+        Values::Real(reals) => rows(reals, shape),
+    }
 }
 
 impl Subject for ProgramSubject<'_> {

@@ -39,13 +39,15 @@ pub fn table(report: &Report) -> String {
     }
     let mut text = laid_out(lines);
     let ratios = report.alternated.iter().map(|of| {
-        format!("{} takes {:.3} × the time of {}, on {}", of.workload, of.ratio, of.reference, short(&of.device))
+        let (device, precision) = (short(&of.device), &of.precision);
+        format!("{} takes {:.3} × the time of {}, {precision} on {device}", of.workload, of.ratio, of.reference)
     });
     let ceilings = report.ceilings.iter().map(|of| {
         format!(
-            "ceilings of {}: matrix product {} {} GFLOP/s, copy of {} MiB {} GB/s",
+            "ceilings of {}: matrix product {} in {} {} GFLOP/s, copy of {} MiB {} GB/s",
             short(&of.device),
             of.gemm,
+            of.precision,
             number(of.gemm_gflops_per_s),
             of.copy_bytes >> 20,
             number(of.copy_gb_per_s)
@@ -248,6 +250,7 @@ mod tests {
         };
         let ceilings = Ceilings {
             device: "cpu".into(),
+            precision: "f32".into(),
             gemm: "8192 x 512 x 512".into(),
             gemm_gflops_per_s: 101.23,
             copy_gb_per_s: 20.0,
@@ -270,7 +273,7 @@ mod tests {
         }
         assert!(table.contains("y is wrong") && table.contains("12346*"), "{table}");
         assert!(table.contains("another machine") && table.contains("64 cores"), "{table}");
-        assert!(table.contains("8192 x 512 x 512 101 GFLOP/s, copy of 256 MiB 20.0 GB/s"), "{table}");
+        assert!(table.contains("8192 x 512 x 512 in f32 101 GFLOP/s, copy of 256 MiB 20.0 GB/s"), "{table}");
     }
 
     #[test]

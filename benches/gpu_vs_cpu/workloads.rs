@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use indexmap::IndexMap;
+use receptive::graph::Precision;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -64,7 +65,7 @@ impl Size {
     }
 }
 
-/// One workload at one size.
+/// One workload at one size, in one precision.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub workload: String,
@@ -76,6 +77,7 @@ pub struct Case {
     pub size: Size,
     pub adam: Adam,
     pub classes: usize,
+    pub precision: Precision,
 }
 
 impl Workloads {
@@ -107,7 +109,10 @@ impl Workloads {
         let asked = |name: &str| args.only.is_empty() || args.only.iter().any(|only| name.starts_with(only.as_str()));
         let mut cases = vec![];
         for (name, workload) in self.workloads.iter().filter(|(name, _)| asked(name)) {
-            for (size_name, size) in workload.sizes.iter().filter(|(size, _)| args.size.holds(size)) {
+            let sizes = workload.sizes.iter().filter(|(size, _)| args.size.holds(size));
+            for ((size_name, size), &precision) in
+                sizes.flat_map(|size| args.precisions.iter().map(move |precision| (size, precision)))
+            {
                 cases.push(Case {
                     workload: name.clone(),
                     kind: workload.kind.clone(),
@@ -117,6 +122,7 @@ impl Workloads {
                     size: size.clone(),
                     adam: self.adam,
                     classes: self.classes,
+                    precision,
                 });
             }
         }
@@ -129,7 +135,8 @@ pub fn jobs(cases: Vec<Case>) -> Vec<Vec<Case>> {
     let mut jobs: Vec<Vec<Case>> = vec![];
     for case in cases {
         let together = |job: &&mut Vec<Case>| {
-            case.alternate.is_some() && job[0].alternate == case.alternate && job[0].size_name == case.size_name
+            let key = |case: &Case| (case.alternate.clone(), case.size_name.clone(), case.precision);
+            case.alternate.is_some() && key(&job[0]) == key(&case)
         };
         match jobs.iter_mut().find(together) {
             Some(job) => job.push(case),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use receptive::graph::{Extent, Graph, Init, Shape};
+use receptive::graph::{Extent, Graph, Init, Precision, Shape};
 use receptive::ops::{self, Activation, Geometry};
 
 use super::super::workloads::Case;
@@ -18,7 +18,8 @@ pub fn alone(case: &Case) -> Result<Model> {
     let weight_shape = Shape::new(taps, c_in, c_out);
     let init = Init::xavier(taps * c_in, taps * c_out);
 
-    let mut graph = Graph::new(Extent { batch: case.size.count("batch")?, time: case.size.count("time")? })?;
+    let extent = Extent { batch: case.size.count("batch")?, time: case.size.count("time")? };
+    let mut graph = Graph::new(extent)?.with_precision(case.precision);
     let x = graph.input("x", geometry.reach() as isize, c_in)?;
     let dy = graph.input("dy", 0, c_out)?;
     // The inputs that the direction reads; the others take no memory but that of `x` for its shape.
@@ -49,8 +50,8 @@ pub fn alone(case: &Case) -> Result<Model> {
 }
 
 /// A matrix product of `rows` rows, as a convolution of one tap: what the library's GEMM can do.
-pub fn product(rows: usize, c_in: usize, c_out: usize) -> Result<Model> {
-    let mut graph = Graph::new(Extent { batch: 1, time: rows })?;
+pub fn product(rows: usize, c_in: usize, c_out: usize, precision: Precision) -> Result<Model> {
+    let mut graph = Graph::new(Extent { batch: 1, time: rows })?.with_precision(precision);
     let x = graph.input("x", 0, c_in)?;
     let weight = graph.param("weight", Shape::new(1, c_in, c_out), Init::xavier(c_in, c_out), true)?;
     let y = ops::conv1d(&mut graph, x, weight, None, Geometry::pointwise(), Activation::Identity)?;

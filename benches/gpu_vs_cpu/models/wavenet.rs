@@ -34,7 +34,7 @@ pub fn network(case: &Case) -> Result<WaveNet> {
 /// Forward, loss, backward, Adam.
 pub fn training(case: &Case) -> Result<Model> {
     let extent = Extent { batch: case.size.count("batch")?, time: case.size.count("time")? };
-    let mut graph = Graph::new(extent)?;
+    let mut graph = Graph::new(extent)?.with_precision(case.precision);
     let (input, logits) = network(case)?.append(&mut graph, 0)?;
     let target = graph.input_ids("target", 0)?;
     let loss = ops::softmax_cross_entropy(&mut graph, logits, target)?.loss;
