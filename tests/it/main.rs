@@ -31,3 +31,4 @@ mod support;
 mod timing;
 mod tiny_wavenet;
 mod training;
+mod variants;
