@@ -4,8 +4,9 @@
 //   z       = tanh(a) * sigmoid(b)                                      in registers
 //   h       = x + z * W_residual + bias                                 GEMM from workgroup memory
 //
-// A workgroup makes TILE_M rows of everything; a thread makes 4 rows by 4 channels of a and of b, so that the gate needs
-// no exchange. GATE4 is the gate's channels / 4.
+// A workgroup makes TILE_M rows of everything; a thread makes 4 THREAD_M4 rows by 4 channels of a and of b, so that the gate
+// needs no exchange. GATE4 is the gate's channels / 4. Both operands of the first product pass through workgroup memory in
+// slabs of 4 SLAB4 along K; then z takes their place.
 
 #import grid
 #import activation
@@ -52,33 +53,27 @@ struct Params {
 #endif
 
 override TILE_M: u32 = 64u;
+override THREAD_M4: u32 = 2u;
 override GATE4: u32 = 8u;
 override SLAB4: u32 = 4u;       // groups of 4 along K in a slab
-override THREADS: u32 = 128u;   // TILE_M / 4 * GATE4
-override A_SIZE: u32 = 256u;    // TILE_M * SLAB4
-override B_SIZE: u32 = 256u;    // 4 * SLAB4 * 2 * GATE4
-override Z_SIZE: u32 = 512u;    // TILE_M * GATE4
+override TAPS: u32 = 2u;
+override RESIDUAL4: u32 = 8u;   // groups of 4 channels of x
+override THREADS: u32 = 64u;    // TILE_M / 4 / THREAD_M4 * GATE4, at least TILE_M / 4 * SLAB4
+override B_TILE: u32 = 256u;    // TILE_M * SLAB4
+override MEMORY: u32 = 512u;    // the larger of TILE_M * SLAB4 + 8 * SLAB4 * GATE4 and TILE_M * GATE4
 
-var<workgroup> a_tile: array<vec4<f32>, A_SIZE>;   // [m][k4]
-var<workgroup> b_tile: array<vec4<f32>, B_SIZE>;   // [k][n4]
-var<workgroup> z_tile: array<vec4<f32>, Z_SIZE>;   // [m][g4]
+// [k][m4] of the source, and from B_TILE on [k][n4] of the weights; in the end [g][m4] of z.
+var<workgroup> memory: array<vec4<f32>, MEMORY>;
 
-fn source(m: u32, k4: u32, residual4: u32) -> vec4<f32> {
-    let tap = k4 / residual4;
-    if (m >= p.rows || tap >= p.taps) {
-        return vec4<f32>();
-    }
-    let back = (p.taps - 1u - tap) * p.dilation;
-    if (m % p.time < back) {
-        return vec4<f32>();
-    }
-    return load4(x[p.x_offset4 + (m - back) * p.x_stride4 + k4 % residual4]);
+// Columns are exchanged with the row, so that the blocks that neighbours write fall on different banks.
+fn swizzle(k4: u32, m4: u32) -> u32 {
+    return m4 ^ ((k4 * 2u) & (TILE_M / 4u - 1u));
 }
 
-fn weight(k: u32, n4: u32, residual4: u32) -> vec4<f32> {
-    let tap = k / 4u / residual4;
-    let channel = k / 4u % residual4 * 4u + k % 4u;
-    if (tap >= p.taps || channel >= p.residual) {
+fn weight(k: u32, n4: u32) -> vec4<f32> {
+    let tap = k / 4u / RESIDUAL4;
+    let channel = k / 4u % RESIDUAL4 * 4u + k % 4u;
+    if (tap >= TAPS || channel >= p.residual) {
         return vec4<f32>();
     }
     return load4(weights[p.dilated_weight4 + (tap * p.residual + channel) * 2u * GATE4 + n4]);
@@ -129,83 +124,122 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     if (tile >= p.workgroups) {
         return;
     }
+    let rows4 = TILE_M / 4u;
     let first_m = tile * TILE_M;
-    let thread_m = local / GATE4 * 4u;
+    let thread_m = local / GATE4;
     let g4 = local % GATE4;
-    let residual4 = (p.residual + 3u) / 4u;
-    let k4_end = p.taps * residual4;
 
-    var a0 = vec4<f32>();
-    var a1 = vec4<f32>();
-    var a2 = vec4<f32>();
-    var a3 = vec4<f32>();
-    var b0 = vec4<f32>();
-    var b1 = vec4<f32>();
-    var b2 = vec4<f32>();
-    var b3 = vec4<f32>();
-    for (var k4 = 0u; k4 < k4_end; k4 += SLAB4) {
-        for (var i = local; i < A_SIZE; i += THREADS) {
-            a_tile[i] = source(first_m + i / SLAB4, k4 + i % SLAB4, residual4);
+    // The block of 4 rows by 4 channels of the source that this thread brings to each slab, if any: its rows, and their
+    // positions, negative where there is no row.
+    let brings = local < rows4 * SLAB4;
+    let bring_k4 = local % SLAB4;
+    let bring_m4 = local / SLAB4;
+    let bring_m = first_m + bring_m4 * 4u;
+    var at: vec4<i32>;
+#for i 4
+    at[$i] = select(-1, i32((bring_m + $iu) % p.time), bring_m + $iu < p.rows);
+#endfor
+#for g THREAD_M4
+#for r 4
+    var a$g_$r = vec4<f32>();
+    var b$g_$r = vec4<f32>();
+#endfor
+#endfor
+
+    for (var first_k4 = 0u; first_k4 < TAPS * RESIDUAL4; first_k4 += SLAB4) {
+        if (brings) {
+            let k4 = first_k4 + bring_k4;
+            let tap = k4 / RESIDUAL4;
+            var block = mat4x4<f32>();
+            if (tap < TAPS) {
+                let back = (TAPS - 1u - tap) * p.dilation;
+#for i 4
+                if (at[$i] >= i32(back)) {
+                    block[$i] = load4(x[p.x_offset4 + (bring_m + $iu - back) * p.x_stride4 + k4 % RESIDUAL4]);
+                }
+#endfor
+            }
+            block = transpose(block);
+            let column = swizzle(bring_k4, bring_m4);
+#for i 4
+            memory[(bring_k4 * 4u + $iu) * rows4 + column] = block[$i];
+#endfor
         }
-        for (var i = local; i < B_SIZE; i += THREADS) {
-            b_tile[i] = weight(k4 * 4u + i / (2u * GATE4), i % (2u * GATE4), residual4);
+        for (var i = local; i < 8u * SLAB4 * GATE4; i += THREADS) {
+            memory[B_TILE + i] = weight(first_k4 * 4u + i / (2u * GATE4), i % (2u * GATE4));
         }
         workgroupBarrier();
-        for (var k = 0u; k < SLAB4; k += 1u) {
-            let x0 = a_tile[(thread_m + 0u) * SLAB4 + k];
-            let x1 = a_tile[(thread_m + 1u) * SLAB4 + k];
-            let x2 = a_tile[(thread_m + 2u) * SLAB4 + k];
-            let x3 = a_tile[(thread_m + 3u) * SLAB4 + k];
-            for (var j = 0u; j < 4u; j += 1u) {
-                let row = (k * 4u + j) * 2u * GATE4 + g4;
-                let wa = b_tile[row];
-                let wb = b_tile[row + GATE4];
-                a0 += x0[j] * wa;
-                b0 += x0[j] * wb;
-                a1 += x1[j] * wa;
-                b1 += x1[j] * wb;
-                a2 += x2[j] * wa;
-                b2 += x2[j] * wb;
-                a3 += x3[j] * wa;
-                b3 += x3[j] * wb;
+        for (var k4 = 0u; k4 < SLAB4; k4 += 1u) {
+#for g THREAD_M4
+            let m$g = k4 * 4u * rows4 + swizzle(k4, thread_m + $gu * (rows4 / THREAD_M4));
+#endfor
+            let n = B_TILE + k4 * 8u * GATE4 + g4;
+#for k 4
+            {
+                let wa = memory[n + $ku * 2u * GATE4];
+                let wb = memory[n + ($ku * 2u + 1u) * GATE4];
+#for g THREAD_M4
+                {
+                    let v = memory[m$g + $ku * rows4];
+#for r 4
+                    a$g_$r += v[$r] * wa;
+                    b$g_$r += v[$r] * wb;
+#endfor
+                }
+#endfor
             }
+#endfor
         }
         workgroupBarrier();
     }
 
-    let m = first_m + thread_m;
-    let z0 = gate(m, g4, a0, b0);
-    let z1 = gate(m + 1u, g4, a1, b1);
-    let z2 = gate(m + 2u, g4, a2, b2);
-    let z3 = gate(m + 3u, g4, a3, b3);
+#for g THREAD_M4
+    let first$g = first_m + (thread_m + $gu * (rows4 / THREAD_M4)) * 4u;
+    {
+        var z_block: mat4x4<f32>;
+#for r 4
+        z_block[$r] = gate(first$g + $ru, g4, a$g_$r, b$g_$r);
+#endfor
 #ifdef RESIDUAL
-    z_tile[(thread_m + 0u) * GATE4 + g4] = z0;
-    z_tile[(thread_m + 1u) * GATE4 + g4] = z1;
-    z_tile[(thread_m + 2u) * GATE4 + g4] = z2;
-    z_tile[(thread_m + 3u) * GATE4 + g4] = z3;
+        z_block = transpose(z_block);
+        let column = swizzle(g4, thread_m + $gu * (rows4 / THREAD_M4));
+#for r 4
+        memory[(g4 * 4u + $ru) * rows4 + column] = z_block[$r];
+#endfor
+#endif
+    }
+#endfor
+#ifdef RESIDUAL
     workgroupBarrier();
-    for (var n4 = g4; n4 < residual4; n4 += GATE4) {
-        var sum0 = vec4<f32>();
-        var sum1 = vec4<f32>();
-        var sum2 = vec4<f32>();
-        var sum3 = vec4<f32>();
+    for (var n4 = g4; n4 < RESIDUAL4; n4 += GATE4) {
+#for g THREAD_M4
+#for r 4
+        var sum$g_$r = vec4<f32>();
+#endfor
+#endfor
         for (var k4 = 0u; k4 < GATE4; k4 += 1u) {
-            let v0 = z_tile[(thread_m + 0u) * GATE4 + k4];
-            let v1 = z_tile[(thread_m + 1u) * GATE4 + k4];
-            let v2 = z_tile[(thread_m + 2u) * GATE4 + k4];
-            let v3 = z_tile[(thread_m + 3u) * GATE4 + k4];
-            for (var j = 0u; j < 4u; j += 1u) {
-                let w = load4(weights[p.residual_weight4 + (k4 * 4u + j) * residual4 + n4]);
-                sum0 += v0[j] * w;
-                sum1 += v1[j] * w;
-                sum2 += v2[j] * w;
-                sum3 += v3[j] * w;
+#for g THREAD_M4
+            let m$g = k4 * 4u * rows4 + swizzle(k4, thread_m + $gu * (rows4 / THREAD_M4));
+#endfor
+#for k 4
+            {
+                let w = load4(weights[p.residual_weight4 + (k4 * 4u + $ku) * RESIDUAL4 + n4]);
+#for g THREAD_M4
+                {
+                    let v = memory[m$g + $ku * rows4];
+#for r 4
+                    sum$g_$r += v[$r] * w;
+#endfor
+                }
+#endfor
             }
+#endfor
         }
-        store(m, n4, sum0);
-        store(m + 1u, n4, sum1);
-        store(m + 2u, n4, sum2);
-        store(m + 3u, n4, sum3);
+#for g THREAD_M4
+#for r 4
+        store(first$g + $ru, n4, sum$g_$r);
+#endfor
+#endfor
     }
 #endif
 }

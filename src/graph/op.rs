@@ -296,6 +296,13 @@ impl Dispatch {
         self
     }
 
+    /// The uniform, where it is a list of structures.
+    #[must_use]
+    pub fn params_of<P: bytemuck::Pod>(mut self, params: &[P]) -> Self {
+        self.params = bytemuck::pod_collect_to_vec(bytemuck::cast_slice::<P, u8>(params));
+        self
+    }
+
     /// How many workgroups.
     #[must_use]
     pub fn workgroups(mut self, workgroups: usize) -> Self {

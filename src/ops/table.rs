@@ -89,7 +89,7 @@ pub const TABLE: &[Entry] = &[
 /// The kernels that there are variants of.
 pub const FAMILIES: &[Family] = &[
     Family { name: "conv1d", variants: || names(ops::conv1d::VARIANTS) },
-    Family { name: "conv1d_grad_weight", variants: || names(ops::conv1d::SPLITS) },
+    Family { name: "conv1d_grad_weight", variants: || names(ops::conv1d::GRAD_WEIGHT_VARIANTS) },
     Family { name: "embedding_grad", variants: || names(ops::embedding::SPLITS) },
     Family { name: "wavenet_layer", variants: || names(ops::wavenet_layer::VARIANTS) },
 ];

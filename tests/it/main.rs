@@ -33,3 +33,4 @@ mod support;
 mod timing;
 mod tiny_wavenet;
 mod training;
+mod variants;

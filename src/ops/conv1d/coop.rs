@@ -1,6 +1,6 @@
 //! The convolution family on cooperative matrices: the tiles of `conv1d_coop.wgsl` and `conv1d_grad_weight_coop.wgsl`.
 
-use super::grad_weight::{Problem as GradWeight, Split, Tile, split};
+use super::grad_weight_gpu::{self, Problem as GradWeight, Split};
 use super::tiles::{BUSY, Kernel, Problem};
 use crate::device::{Capabilities, Variant};
 use crate::graph::Dispatch;
@@ -53,10 +53,6 @@ impl CoopTile {
     /// Columns of the target; with `gate` each takes two of the sum.
     pub fn columns(self, gate: bool) -> u32 {
         if gate { self.n() / 2 } else { self.n() }
-    }
-
-    pub fn tile(self) -> Tile {
-        Tile { m: self.m(), n: self.n(), coop: Some(self) }
     }
 
     fn threads(self) -> u32 {
@@ -139,13 +135,14 @@ pub(super) const fn grad_weight<const M: u32, const N: u32>(name: &'static str) 
             if !problem.half {
                 return Err(NOT_HALF.to_owned());
             }
-            Ok(split(problem, CoopTile::new([M, N], capabilities)?.tile()))
+            let tile = CoopTile::new([M, N], capabilities)?;
+            Ok(problem.split(grad_weight_gpu::Kernel::Coop(tile), capabilities))
         },
         suits: |problem, capabilities| {
-            let tile = CoopTile::new([M, N], capabilities)?.tile();
-            let tiles = problem.k.div_ceil(tile.m as usize) * problem.n.div_ceil(tile.n as usize);
-            let workgroups = tiles * split(problem, tile).slabs;
-            suits(capabilities, [(problem.k, tile.m), (problem.n, tile.n)], workgroups)
+            let tile = CoopTile::new([M, N], capabilities)?;
+            let kernel = grad_weight_gpu::Kernel::Coop(tile);
+            let workgroups = problem.tiles(kernel) * problem.split(kernel, capabilities).slabs;
+            suits(capabilities, [(problem.k, tile.m()), (problem.n, tile.n())], workgroups)
         },
     }
 }
@@ -173,7 +170,7 @@ fn suits<const SIDES: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::grad_weight::SPLITS;
+    use super::super::grad_weight_gpu::VARIANTS as GRAD_WEIGHT_VARIANTS;
     use super::super::tiles::VARIANTS;
     use super::*;
     use crate::device::choose;
@@ -223,8 +220,8 @@ mod tests {
     #[test]
     fn weight_gradients_split_time_to_get_matrices() {
         let name = |k, n, rows, half| {
-            let problem = GradWeight { k, n, rows, half };
-            choose("conv1d_grad_weight", SPLITS, &problem, &nvidia()).unwrap().name
+            let problem = GradWeight { k, n, second: None, rows, half };
+            choose("conv1d_grad_weight", GRAD_WEIGHT_VARIANTS, &problem, &nvidia()).unwrap().name
         };
         assert_eq!(name(132, 128, 1 << 16, true), "coop 4x1");
         assert_eq!(name(68, 64, 1 << 16, true), "coop 4x1");

@@ -8,10 +8,11 @@ use half::f16;
 use super::coop::CoopTile;
 use super::geometry::{Geometry, RowMap};
 use super::gpu::{Epilogue, Product};
-use super::grad_weight::{self, Conv1dGradWeight, Split};
+use super::grad_weight::Conv1dGradWeight;
+use super::grad_weight_gpu::{self, Split, Sums};
 use super::tiles::{self, Kernel};
 use crate::device::{Choice, Device, Gpu, KernelKey, PARAMETER_BYTES};
-use crate::graph::{Binding, Dispatch, GpuPlan, Operand, Shape, Storage, TensorId, pad4};
+use crate::graph::{Binding, Dispatch, Operand, Shape, TensorId, pad4};
 use crate::ops::Activation;
 use crate::random::Random;
 
@@ -389,11 +390,13 @@ fn check_grad_weight(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
     let outputs = [output(0), output(1)];
     let op = Conv1dGradWeight { geometry, weight: shapes[0], bias: true };
     let inputs = [x.operand, dy.operand];
-    let (capabilities, storage) = (gpu.capabilities(), Storage::Half);
-    let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities, storage };
     let slabs = 1 + below(random, 5);
-    let dispatches = op.dispatches(&plan, choice(Split { tile: tile.tile(), slabs }));
-    let ordinary = op.dispatches(&plan, choice(Split { tile: grad_weight::SMALL, slabs }));
+    let dispatches = |kernel| {
+        let sum = (&op, &inputs[..], &outputs[..]);
+        Sums::with_choices(vec![(sum, choice(Split { kernel, slabs }))]).dispatches()
+    };
+    let ordinary = dispatches(grad_weight_gpu::Kernel::Tile { k: 32, n: 32, thread_k4: 1, thread_n4: 1 });
+    let dispatches = dispatches(grad_weight_gpu::Kernel::Coop(tile));
     let ordinary: Vec<_> = ordinary.into_iter().map(in_half).collect();
     let scratch = dispatches[0].bindings[2];
     let Binding::Scratch { elements, .. } = scratch else { panic!("{scratch:?}") };

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::geometry::RowMap;
-use super::tiles::{Kernel, Problem, VARIANTS};
+use super::tiles::{self, Kernel, Problem, VARIANTS};
 use crate::device::{Capabilities, Choice, choose};
 use crate::error::Result;
 use crate::graph::{Binding, Dispatch, Operand};
@@ -66,6 +66,11 @@ impl Product<'_> {
     pub fn dispatch(&self, capabilities: &Capabilities) -> Result<Dispatch> {
         let problem = self.problem(self.target.planned.rows());
         Ok(self.dispatch_as(choose("conv1d", VARIANTS, &problem, capabilities)?))
+    }
+
+    /// Whether [`Epilogue::Gate`] can be had for so many channels; if not, why.
+    pub fn gates(columns: usize, capabilities: &Capabilities) -> Result<(), String> {
+        tiles::gates(columns, capabilities)
     }
 
     fn problem(&self, rows: usize) -> Problem {

@@ -8,6 +8,7 @@ mod geometry;
 mod gpu;
 mod grad_input;
 mod grad_weight;
+mod grad_weight_gpu;
 mod tiles;
 
 use cpu::convolve;
@@ -17,8 +18,9 @@ pub(crate) use gpu::{Epilogue, Product};
 pub(crate) use grad_input::Conv1dGradInput;
 pub use grad_input::conv1d_grad_input;
 pub use grad_weight::conv1d_grad_weight;
-pub(crate) use grad_weight::{Conv1dGradWeight, SPLITS};
-pub(crate) use tiles::VARIANTS;
+pub(crate) use grad_weight::{Conv1dGradWeight, Conv1dGradWeightPair};
+pub(crate) use grad_weight_gpu::VARIANTS as GRAD_WEIGHT_VARIANTS;
+pub(crate) use tiles::{BUSY, VARIANTS};
 
 use crate::error::Result;
 use crate::graph::{

@@ -5,7 +5,7 @@ use crate::device::{Capabilities, Variant, always};
 use crate::graph::Dispatch;
 
 /// Workgroups that keep a large GPU busy.
-pub(super) const BUSY: usize = 128;
+pub(crate) const BUSY: usize = 128;
 
 /// The lanes of a subgroup for which `conv1d_registers.wgsl` is written.
 pub(crate) const LANES: u32 = 8;
@@ -112,6 +112,13 @@ impl Kernel {
 /// The tile that every product can have.
 pub(super) const SMALL: Tile = Tile { m: 32, n: 32, thread_m4: 1, thread_n4: 1, slab4: 4 };
 
+/// Whether some kernel has the gate of so many channels as its epilogue; if not, why.
+pub(super) fn gates(columns: usize, capabilities: &Capabilities) -> Result<(), String> {
+    let problem = Problem { rows: 1, columns, channels: 4, transposed: false, half: false, gate: true };
+    let verdicts = VARIANTS.iter().map(|variant| (variant.admits)(&problem, capabilities).map(drop));
+    verdicts.reduce(|any, one| any.or(one)).unwrap_or_else(|| Err("no kernel".into()))
+}
+
 const fn registers(groups: u32, columns4: u32, subgroups: bool) -> Registers {
     Registers { groups, columns4, subgroups }
 }
@@ -130,7 +137,7 @@ fn admit_tile(tile: Tile, problem: &Problem) -> Result<Kernel, String> {
     if problem.gate { Err("no gate".into()) } else { Ok(Kernel::Tile(tile)) }
 }
 
-fn software(device: &Capabilities) -> Result<(), String> {
+pub(super) fn software(device: &Capabilities) -> Result<(), String> {
     if device.software { Ok(()) } else { Err("for software adapters".into()) }
 }
 

@@ -5,13 +5,13 @@ mod grad;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Choice, Variant, always, choose};
+use crate::device::{Capabilities, Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{
     Binding, Cost, CpuRun, Dispatch, GpuPlan, Gradient, Graph, Kind, Op, Operand, Real, Shape, TensorId, cpu_reference,
     expect_kinds, shape_error,
 };
-use crate::ops::conv1d::{Conv1dGradInput, Conv1dGradWeight, Epilogue, Product};
+use crate::ops::conv1d::{BUSY, Conv1dGradInput, Conv1dGradWeight, Conv1dGradWeightPair, Epilogue, Product};
 use crate::ops::gate::{GateGrad, check_condition, give_condition};
 use crate::ops::sum::Sum;
 use crate::ops::{Activation, Case, CaseInput, Geometry, gate};
@@ -180,20 +180,20 @@ impl Op for WaveNetLayer {
             gradient.give(at.x, dx);
         }
         let weight = gradient.shape(inputs.dilated);
-        let op = Conv1dGradWeight { geometry: self.geometry(), weight, bias: self.bias };
-        let sums = gradient.push(op, &[inputs.x, dpre])?;
-        gradient.give(at.dilated, sums[0]);
-        if let Some(bias) = at.dilated_bias {
-            gradient.give(bias, sums[1]);
-        }
-        if let (Some(dh), Some(position), Some(weight)) = (dh, at.residual, inputs.residual) {
-            let weight = gradient.shape(weight);
-            let op = Conv1dGradWeight { geometry: Geometry::pointwise(), weight, bias: self.bias };
-            let sums = gradient.push(op, &[z, dh])?;
-            gradient.give(position, sums[0]);
-            if let Some(bias) = at.residual_bias {
-                gradient.give(bias, sums[1]);
+        let dilated = Conv1dGradWeight { geometry: self.geometry(), weight, bias: self.bias };
+        let sums = match (dh, inputs.residual) {
+            (Some(dh), Some(weight)) => {
+                let weight = gradient.shape(weight);
+                let residual = Conv1dGradWeight { geometry: Geometry::pointwise(), weight, bias: self.bias };
+                let op = Conv1dGradWeightPair { first: dilated, second: residual };
+                gradient.push(op, &[inputs.x, dpre, z, dh])?
             }
+            _ => gradient.push(dilated, &[inputs.x, dpre])?,
+        };
+        let residual = dh.and(at.residual).into_iter().chain(dh.and(at.residual_bias));
+        let positions = std::iter::once(at.dilated).chain(at.dilated_bias).chain(residual);
+        for (position, sum) in positions.zip(sums) {
+            gradient.give(position, sum);
         }
         if let Some(condition) = at.condition.filter(|&position| gradient.wanted(position)) {
             give_condition(gradient, condition, dpre)?;
@@ -209,9 +209,14 @@ impl Op for WaveNetLayer {
         let problem = Problem::new(self, &inputs, plan.outputs);
         let choice: Choice<Variation> = choose("wavenet_layer", VARIANTS, &problem, plan.capabilities)?;
         match choice.value {
+            Variation::TwoProducts => {
+                let mut dispatches = self.parts(&inputs, plan, true)?;
+                dispatches[0].variant = Some(choice.without_value());
+                Ok(dispatches)
+            }
             Variation::Fused(tile) => Ok(vec![self.fused(&inputs, plan.outputs, tile).variant(choice)]),
             Variation::Parts => {
-                let mut dispatches = self.parts(&inputs, plan)?;
+                let mut dispatches = self.parts(&inputs, plan, false)?;
                 dispatches[0].variant = Some(choice.without_value());
                 Ok(dispatches)
             }
@@ -232,22 +237,25 @@ impl WaveNetLayer {
         Ok(())
     }
 
-    /// The layer as separate kernels, for shapes that the fused one does not take.
-    fn parts(&self, inputs: &Inputs<&Operand>, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
+    /// The layer as separate kernels, with the gate as the first one's epilogue or alone.
+    fn parts(&self, inputs: &Inputs<&Operand>, plan: &GpuPlan<'_>, gated: bool) -> Result<Vec<Dispatch>> {
         let (z, pre) = (&plan.outputs[0], &plan.outputs[1]);
         let convolution = Product {
             source: inputs.x,
             weight: inputs.dilated,
-            target: pre,
-            columns: pre.shape.channels,
+            target: if gated { z } else { pre },
+            columns: if gated { z } else { pre }.shape.channels,
             map: self.geometry().forward(),
             taps: self.kernel,
             transposed: false,
             bias: inputs.dilated_bias,
             add: inputs.condition,
-            epilogue: Epilogue::Activation(Activation::Identity),
+            epilogue: if gated { Epilogue::Gate(pre) } else { Epilogue::Activation(Activation::Identity) },
         };
-        let mut dispatches = vec![convolution.dispatch(plan.capabilities)?, gate::dispatch(pre, None, None, z)];
+        let mut dispatches = vec![convolution.dispatch(plan.capabilities)?];
+        if !gated {
+            dispatches.push(gate::dispatch(pre, None, None, z));
+        }
         if let (Some(weight), Some(h)) = (inputs.residual, plan.outputs.get(2)) {
             let residual = Product {
                 source: z,
@@ -258,6 +266,7 @@ impl WaveNetLayer {
                 taps: 1,
                 bias: inputs.residual_bias,
                 add: Some(inputs.x),
+                epilogue: Epilogue::Activation(Activation::Identity),
                 ..convolution
             };
             dispatches.push(residual.dispatch(plan.capabilities)?);
@@ -317,12 +326,14 @@ impl WaveNetLayer {
             .define("RESIDUAL", h.is_some())
             .define("CONDITION", inputs.condition.is_some())
             .constant("TILE_M", tile.m)
+            .constant("THREAD_M4", tile.thread_m4)
             .constant("GATE4", gate4)
             .constant("SLAB4", tile.slab4)
-            .constant("THREADS", tile.m / 4 * gate4)
-            .constant("A_SIZE", tile.m * tile.slab4)
-            .constant("B_SIZE", 4 * tile.slab4 * 2 * gate4)
-            .constant("Z_SIZE", tile.m * gate4)
+            .constant("TAPS", self.kernel as u32)
+            .constant("RESIDUAL4", inputs.x.channels4())
+            .constant("THREADS", tile.threads(gate4))
+            .constant("B_TILE", tile.m * tile.slab4)
+            .constant("MEMORY", tile.memory(gate4))
             .read(inputs.x.binding)
             .read(span)
             .write(z.binding)
@@ -337,6 +348,7 @@ impl WaveNetLayer {
 /// What decides whether the fused kernel can be had.
 pub(crate) struct Problem {
     gate: usize,
+    rows: usize,
     /// Whether all weights lie in the flat vector, in the order of the inputs.
     contiguous: bool,
 }
@@ -349,6 +361,7 @@ impl Problem {
         let expected = layer.input_count() - 1 - usize::from(layer.conditioned);
         Self {
             gate: outputs[0].shape.channels,
+            rows: outputs[0].planned.rows(),
             contiguous: present == expected && offsets.len() == present && offsets.is_sorted(),
         }
     }
@@ -357,16 +370,58 @@ impl Problem {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tile {
     m: u32,
+    /// Groups of 4 rows that a thread makes.
+    thread_m4: u32,
+    /// Groups of 4 along K that pass through workgroup memory at once.
     slab4: u32,
+}
+
+impl Tile {
+    fn threads(&self, gate4: u32) -> u32 {
+        self.m / (4 * self.thread_m4) * gate4
+    }
+
+    /// Groups of 4 numbers in workgroup memory: both operands, later z.
+    fn memory(&self, gate4: u32) -> u32 {
+        (self.m * self.slab4 + 8 * self.slab4 * gate4).max(self.m * gate4)
+    }
+}
+
+/// Tiles for `gate4` groups of channels, in order of preference: as many rows as leave a large GPU busy.
+fn tile(gate4: u32, rows: usize, capabilities: &Capabilities) -> Option<Tile> {
+    let fits = |tile: &Tile| {
+        let threads = tile.threads(gate4);
+        tile.memory(gate4) * 16 <= capabilities.workgroup_bytes.min(16_384)
+            && threads <= capabilities.max_invocations.min(256)
+            && tile.m / 4 * tile.slab4 <= threads
+    };
+    let shapes = [(64, 2), (64, 1), (32, 2), (32, 1), (16, 1), (8, 1), (4, 1)];
+    let all = shapes.map(|(m, thread_m4)| [4, 2, 1].map(|slab4| Tile { m, thread_m4, slab4 }));
+    let fitting: Vec<Tile> = all.into_iter().flatten().filter(fits).collect();
+    let busy = |tile: &&Tile| rows.div_ceil(tile.m as usize) >= BUSY;
+    fitting.iter().find(busy).or_else(|| fitting.iter().find(|tile| tile.m <= 16)).or(fitting.last()).copied()
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Variation {
+    /// The gate in the epilogue of the first.
+    TwoProducts,
     Fused(Tile),
     Parts,
 }
 
 pub(crate) const VARIANTS: &[Variant<Problem, Variation>] = &[
+    Variant {
+        name: "two products",
+        admits: |problem, capabilities| {
+            // The gate is an epilogue of the kernels without workgroup memory only.
+            let gate = Product::gates(problem.gate, capabilities);
+            gate.map(|()| Variation::TwoProducts)
+        },
+        suits: |_, capabilities| {
+            if capabilities.software { Ok(()) } else { Err("for software adapters".into()) }
+        },
+    },
     Variant {
         name: "fused",
         admits: |problem, capabilities| {
@@ -376,17 +431,7 @@ pub(crate) const VARIANTS: &[Variant<Problem, Variation>] = &[
             if !problem.contiguous {
                 return Err("the weights are not parameters declared in order".into());
             }
-            let gate4 = (problem.gate / 4) as u32;
-            let fits = |&tile: &Tile| {
-                let vectors = tile.m * tile.slab4 + 4 * tile.slab4 * 2 * gate4 + tile.m * gate4;
-                vectors * 16 <= capabilities.workgroup_bytes.min(16_384)
-                    && tile.m / 4 * gate4 <= capabilities.max_invocations.min(256)
-            };
-            // The z tile takes half of the memory at most, so tall tiles are for narrow gates.
-            let tiles = [64, 32, 16, 8, 4].into_iter().flat_map(|m| [4, 2, 1].map(|slab4| Tile { m, slab4 }));
-            tiles
-                .into_iter()
-                .find(fits)
+            tile((problem.gate / 4) as u32, problem.rows, capabilities)
                 .map(Variation::Fused)
                 .ok_or_else(|| format!("{} gate channels don't fit in workgroup memory", problem.gate))
         },
