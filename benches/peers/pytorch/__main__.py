@@ -25,14 +25,14 @@ def arguments():
     parser.add_argument("--workloads", default="benches/workloads.json", metavar="FILE")
     parser.add_argument("--json", metavar="FILE", help="where the results go; written after every row")
     parser.add_argument("--size", default=None, help="small or full, or the name of one size [full on a GPU, else small]")
-    parser.add_argument("--only", default="", metavar="NAMES", help="workloads whose name has one of these, with commas")
+    parser.add_argument("--only", default="", metavar="NAMES", help="workloads whose name begins so; several with commas")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--variants", default="", metavar="NAMES", help="exact names of variants, separated by ';'")
     parser.add_argument("--precisions", default="", metavar="NAMES", help="of f32,tf32,bf16,f16")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10, help="the most that the runs of a row may take")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin no more rows of a workload after this")
-    parser.add_argument("--total", type=float, metavar="SECONDS", help="begin no more rows at all after this")
+    parser.add_argument("--total", type=float, metavar="SECONDS", help="the same for all workloads, shared out evenly")
     parser.add_argument("--threads", type=int, help="of the CPU [as many as there are cores]")
     parser.add_argument("--list", action="store_true", help="name the rows, run nothing")
     return parser.parse_args()
@@ -56,7 +56,7 @@ def chosen(args, workloads, device):
     """Every workload, size and variant asked for."""
     wanted = args.size or ("full" if device.type == "cuda" else "small")
     for name, workload in workloads.items():
-        if args.only and not any(part in name for part in args.only.split(",")):
+        if args.only and not any(name.startswith(part) for part in args.only.split(",")):
             continue
         if workload["kind"] not in KINDS:
             print(f"{name}: the kind {workload['kind']} is not written in PyTorch yet", file=sys.stderr)
@@ -101,13 +101,17 @@ def main():
         "rows": [],
     }
     began = time.monotonic()
-    for name, workload, size_name, every in chosen(args, workloads, device):
+    every_size = list(chosen(args, workloads, device))
+    for position, (name, workload, size_name, every) in enumerate(every_size):
         size = workload["sizes"][size_name]
         if args.list:
             for variant in every:
                 print(f"{name} {size_name} {variant.precision} {variant.name}")
             continue
-        workload_began = time.monotonic()
+        limits = [args.limit] if args.limit else []
+        if args.total:
+            limits.append((args.total - (time.monotonic() - began)) / (len(every_size) - position))
+        deadline = time.monotonic() + min(limits, default=float("inf"))
         made = KINDS[workload["kind"]].Workload(workload["kind"], size, device)
         for variant in every:
             row = {
@@ -120,7 +124,7 @@ def main():
                 "error": None,
             }
             now = time.monotonic()
-            if args.limit and now - workload_began > args.limit or args.total and now - began > args.total:
+            if now > deadline:
                 row["error"] = "not run: the time allowed was used up"
             else:
                 try:

@@ -27,7 +27,7 @@ struct Arguments {
     /// small or full, or the name of one size
     #[arg(long, default_value = "small")]
     size: String,
-    /// Workloads whose name has one of these
+    /// Workloads whose name begins so; several with commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// A part of the adapter's name [default: the first GPU]
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
     };
     let begun = Instant::now();
     for (name, workload) in &workloads.workloads {
-        let wanted = arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part.as_str()));
+        let wanted = arguments.only.is_empty() || arguments.only.iter().any(|part| name.starts_with(part.as_str()));
         for (size_name, size) in workload.sizes.iter().filter(|_| wanted) {
             if *size_name != arguments.size && !size_name.starts_with(&format!("{}_", arguments.size)) {
                 continue;
