@@ -198,19 +198,8 @@ impl<T: Element> CpuExecutor<T> {
             self.fill_with_nan();
         }
         let program = Arc::clone(&self.program);
-        let begun = self.log.now();
-        let result = program.running().enumerate().try_for_each(|(index, node)| {
-            let start = self.log.now();
-            self.run_node(node, step)?;
-            if let Some(start) = start {
-                self.log.add_op(index, start.elapsed());
-            }
-            Ok(())
-        });
-        if let Some(begun) = begun.filter(|_| result.is_ok()) {
-            self.log.count_ops();
-            self.log.add_step(begun.elapsed());
-        }
+        // On a thread of the pool, so that operators find the others without changing threads.
+        let result = rayon::scope(|_| self.run_nodes(&program, step));
         self.exchange_states(&mut states);
         drop(states);
         result?;
@@ -261,6 +250,22 @@ impl<T: Element> CpuExecutor<T> {
                 memory.fill(T::of(f64::NAN));
             }
         }
+    }
+
+    fn run_nodes(&mut self, program: &Program, step: &StepArgs) -> Result<()> {
+        let begun = self.log.now();
+        for (index, node) in program.running().enumerate() {
+            let start = self.log.now();
+            self.run_node(node, step)?;
+            if let Some(start) = start {
+                self.log.add_op(index, start.elapsed());
+            }
+        }
+        if let Some(begun) = begun {
+            self.log.count_ops();
+            self.log.add_step(begun.elapsed());
+        }
+        Ok(())
     }
 
     fn run_node(&mut self, node: &crate::graph::Node, step: &StepArgs) -> Result<()> {

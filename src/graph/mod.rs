@@ -19,7 +19,7 @@ mod shape;
 pub(crate) use builder::input_shape;
 pub use builder::{Graph, Node, Role, State, Tensor, TensorId};
 pub use cost::Cost;
-pub use gemm::{Matrix, gemm};
+pub(crate) use gemm::{Epilogue, Matrix, OuterSums, Panels, Rows, multiply};
 pub use gradient::Gradient;
 pub use op::{Binding, CpuRun, Dispatch, GpuPlan, Op, Operand, StepArgs, View, ViewMut};
 pub(crate) use op::{cpu_reference, expect_kinds, expect_same, shape_error};

@@ -6,11 +6,11 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use rayon::prelude::*;
 
-use super::gemm::GemmElement;
+use super::gemm::Lanes;
 
 /// A real number. Written so that loops over it vectorise: no branches, no calls into the system's mathematics library.
 pub trait Real:
-    GemmElement
+    Lanes
     + Debug
     + Default
     + PartialOrd
@@ -26,8 +26,6 @@ pub trait Real:
     + SubAssign
     + MulAssign
 {
-    /// 0.
-    const ZERO: Self;
     /// The nearest number to an `f64`.
     fn of(value: f64) -> Self;
     /// As an `f64`.
@@ -58,7 +56,6 @@ pub trait Real:
 }
 
 impl Real for f64 {
-    const ZERO: Self = 0.0;
     #[inline(always)]
     fn of(value: f64) -> Self {
         value
@@ -90,7 +87,6 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
-    const ZERO: Self = 0.0;
     #[inline(always)]
     fn of(value: f64) -> Self {
         value as f32
@@ -124,12 +120,14 @@ impl Real for f32 {
     #[inline(always)]
     fn exp(self) -> Self {
         let x = self.clamp(-87.336_54, 88.02);
-        let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
+        // Adding this leaves the nearest whole number in the lowest bits.
+        let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+        let n = shifted - 12_582_912.0;
         let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
         let polynomial = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]
             .iter()
             .fold(0.0, |sum, c| sum * r + c);
-        let power = f32::from_bits((((n as i32) + 127) << 23) as u32);
+        let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
         (polynomial * r * r + r + 1.0) * power
     }
     #[inline(always)]

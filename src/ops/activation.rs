@@ -52,6 +52,7 @@ impl Activation {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn apply<T: Real>(self, values: &mut [T]) {
         let slope = T::of(f64::from(self.slope()));
         match self {
@@ -91,6 +92,14 @@ fn tanh_row<'a, T: Real>(values: &'a mut [T]) -> () {
 vector_kernel! {
 fn sigmoid_row<'a, T: Real>(values: &'a mut [T]) -> () {
     values.iter_mut().for_each(|v| *v = v.sigmoid());
+}
+}
+
+vector_kernel! {
+fn activation_gradient_row<'a, T: Real>(activation: Activation, y: &'a [T], dy: &'a [T], dx: &'a mut [T]) -> () {
+    for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+        *dx = dy * activation.derivative(y);
+    }
 }
 }
 
@@ -223,9 +232,7 @@ impl ActivationGrad {
         for_row_tiles(dx.data, stride, rows, |first, chunk| {
             for (row, values) in chunk.chunks_mut(stride).enumerate() {
                 let row = first + row;
-                for ((dx, &y), &dy) in values[..padded].iter_mut().zip(y.row(row)).zip(dy.row(row)) {
-                    *dx = dy * activation.derivative(y);
-                }
+                activation_gradient_row(activation, y.row(row), dy.row(row), &mut values[..padded]);
             }
         });
         Ok(())

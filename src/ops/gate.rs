@@ -221,9 +221,38 @@ impl GateGrad {
 vector_kernel! {
 /// `z = tanh(a) · σ(b)` of one row `[a | b]`.
 pub(crate) fn gate_row<'a, T: Real>(pre: &'a [T], z: &'a mut [T]) -> () {
-    let (a, b) = pre.split_at(z.len());
-    for ((z, &a), &b) in z.iter_mut().zip(a).zip(b) {
-        *z = a.tanh() * b.sigmoid();
+    gate_channels(pre, z);
+}
+}
+
+vector_kernel! {
+/// [`gate_row`] of rows of `channels` channels, `pre_stride` and `z_stride` apart.
+pub(crate) fn gate_rows<'a, T: Real>(
+    pre: &'a [T],
+    pre_stride: usize,
+    channels: usize,
+    z: &'a mut [T],
+    z_stride: usize,
+) -> () {
+    for (pre, z) in pre.chunks(pre_stride).zip(z.chunks_mut(z_stride)) {
+        gate_channels(&pre[..2 * channels], &mut z[..channels]);
+    }
+}
+}
+
+vector_kernel! {
+/// `[da | db]` from `[a | b]` and `dz` of `channels` channels, dense rows; the others' are `pre_stride` and `out_stride`
+/// apart.
+pub(crate) fn gate_gradient_rows<'a, T: Real>(
+    pre: &'a [T],
+    pre_stride: usize,
+    dz: &'a [T],
+    channels: usize,
+    out: &'a mut [T],
+    out_stride: usize,
+) -> () {
+    for ((pre, dz), out) in pre.chunks(pre_stride).zip(dz.chunks_exact(channels)).zip(out.chunks_mut(out_stride)) {
+        gate_gradient_channels(&pre[..2 * channels], dz, &mut out[..2 * channels]);
     }
 }
 }
@@ -231,14 +260,49 @@ pub(crate) fn gate_row<'a, T: Real>(pre: &'a [T], z: &'a mut [T]) -> () {
 vector_kernel! {
 /// `[da | db]` of one row from `[a | b]` and `dz`.
 pub(crate) fn gate_gradient_row<'a, T: Real>(pre: &'a [T], dz: &'a [T], out: &'a mut [T]) -> () {
-    let (a, b) = pre.split_at(dz.len());
-    let (da, db) = out.split_at_mut(dz.len());
-    for ((((da, db), &a), &b), &dz) in da.iter_mut().zip(db).zip(a).zip(b).zip(dz) {
-        let (t, s) = (a.tanh(), b.sigmoid());
-        *da = dz * s * (T::ONE - t * t);
-        *db = dz * t * s * (T::ONE - s);
+    gate_gradient_channels(pre, dz, out);
+}
+}
+
+/// Channels that are worked on side by side, so that the compiler uses vectors.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn gate_channels<T: Real>(pre: &[T], z: &mut [T]) {
+    let (a, b) = pre.split_at(z.len());
+    let ((a, a_rest), (b, b_rest), (z, z_rest)) =
+        (a.as_chunks::<LANES>(), b.as_chunks::<LANES>(), z.as_chunks_mut::<LANES>());
+    for ((z, a), b) in z.iter_mut().zip(a).zip(b) {
+        *z = std::array::from_fn(|lane| a[lane].tanh() * b[lane].sigmoid());
+    }
+    for ((z, &a), &b) in z_rest.iter_mut().zip(a_rest).zip(b_rest) {
+        *z = a.tanh() * b.sigmoid();
     }
 }
+
+#[inline(always)]
+fn gate_gradient_channels<T: Real>(pre: &[T], dz: &[T], out: &mut [T]) {
+    let (a, b) = pre.split_at(dz.len());
+    let (da, db) = out.split_at_mut(dz.len());
+    let ((a, a_rest), (b, b_rest), (dz, dz_rest)) =
+        (a.as_chunks::<LANES>(), b.as_chunks::<LANES>(), dz.as_chunks::<LANES>());
+    let ((da, da_rest), (db, db_rest)) = (da.as_chunks_mut::<LANES>(), db.as_chunks_mut::<LANES>());
+    for ((((da, db), a), b), dz) in da.iter_mut().zip(db).zip(a).zip(b).zip(dz) {
+        let (mut new_a, mut new_b) = (*dz, *dz);
+        for lane in 0..LANES {
+            (new_a[lane], new_b[lane]) = gate_gradient(a[lane], b[lane], dz[lane]);
+        }
+        (*da, *db) = (new_a, new_b);
+    }
+    for ((((da, db), &a), &b), &dz) in da_rest.iter_mut().zip(db_rest).zip(a_rest).zip(b_rest).zip(dz_rest) {
+        (*da, *db) = gate_gradient(a, b, dz);
+    }
+}
+
+#[inline(always)]
+fn gate_gradient<T: Real>(a: T, b: T, dz: T) -> (T, T) {
+    let (t, s) = (a.tanh(), b.sigmoid());
+    (dz * s * (T::ONE - t * t), dz * t * s * (T::ONE - s))
 }
 
 pub(super) fn case(random: &mut Random) -> Case {

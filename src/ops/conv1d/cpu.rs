@@ -1,49 +1,51 @@
-//! The convolution family on the CPU: tiles of rows gathered along the taps, then one matrix product a tile.
+//! The convolution family on the CPU: products of tiles of rows, which are read where they are.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::geometry::RowMap;
-use crate::graph::{Matrix, ROW_TILE, Real, Shape, View, ViewMut, for_row_tiles, gemm};
+use crate::graph::{Epilogue, Matrix, OuterSums, Panels, ROW_TILE, Real, Rows, View, ViewMut, for_row_tiles, multiply};
+use crate::ops::Activation;
 
-/// Slabs that sums over time are split into, at most: fixed, so that the sums don't depend on the number of threads.
-const SLABS: usize = 16;
-
-/// What happens to a row of a product before it is stored: bias, activation, …
-pub(crate) trait Epilogue<T>: Sync {
-    fn apply(&self, row: usize, values: &mut [T]);
-}
-
-impl<T, F: Fn(usize, &mut [T]) + Sync> Epilogue<T> for F {
-    #[inline(always)]
-    fn apply(&self, row: usize, values: &mut [T]) {
-        self(row, values);
-    }
-}
-
-/// `target[m, :] = epilogue(Σ_k source[row(m, k), :] · weight[k])`, `weight` dense in K: `[taps · channels, n]` in rows
-/// `weight_stride` apart.
+/// `target[m, :] = epilogue(Σ_k source[row(m, k), :] · weight[k])`.
 pub(crate) fn convolve<T: Real>(
     source: &View<'_, T>,
     map: RowMap,
+    weight: &Panels<T>,
     taps: usize,
-    weight: &[T],
-    weight_stride: usize,
     target: &mut ViewMut<'_, T>,
     epilogue: &impl Epilogue<T>,
 ) {
     let (n, time, rows, stride) = (target.shape.channels, target.shape.time, target.shape.rows(), target.stride);
-    let (padded_n, k) = (target.shape.stride(), taps * source.shape.channels);
+    let padded = target.shape.stride();
     for_row_tiles(target.data, stride, rows, |first, chunk| {
-        let count = chunk.len().div_ceil(stride);
-        let gathered = Gathered::new(source, map, taps, time, first, count);
-        gemm((count, n, k), chunk, stride, false, gathered.matrix(), Matrix::rows(weight, weight_stride));
-        for (row, values) in chunk.chunks_mut(stride).enumerate() {
-            let values = &mut values[..padded_n];
-            values[n..].fill(T::ZERO);
-            epilogue.apply(first + row, &mut values[..n]);
+        let rows = map.rows(source, 0..taps, time, first, chunk.len().div_ceil(stride));
+        multiply(&rows, weight, chunk, stride, first, epilogue);
+        if padded > n {
+            chunk.chunks_mut(stride).for_each(|values| values[n..padded].fill(T::ZERO));
         }
     });
 }
+
+/// The weights `[taps, c_in, c_out]` of a convolution.
+pub(crate) fn forward_panels<T: Real>(weight: &View<'_, T>, taps: usize) -> Panels<T> {
+    let (inputs, outputs) = (weight.shape.rows() / taps, weight.shape.channels);
+    Panels::new(taps, inputs, outputs, |tap| Matrix::rows(&weight.data[tap * inputs * weight.stride..], weight.stride))
+}
+
+/// The same with input and output channels exchanged within each tap: `[taps, c_out, c_in]`.
+pub(crate) fn backward_panels<T: Real>(weight: &View<'_, T>, taps: usize) -> Panels<T> {
+    let (inputs, outputs) = (weight.shape.rows() / taps, weight.shape.channels);
+    Panels::new(taps, outputs, inputs, |tap| {
+        Matrix::rows(&weight.data[tap * inputs * weight.stride..], weight.stride).transposed()
+    })
+}
+
+/// Tasks that a gradient of weights is split into, about: fixed, so that the sums don't depend on the number of threads.
+const TASKS: usize = 16;
+/// Elements of a task's sums, about: they stay in the second cache.
+const PIECE: usize = 16384;
 
 /// `weight[k, c, :] = Σ_m source[row(m, k), c] · dy[m, :]` and `bias[:] = Σ_m dy[m, :]`.
 pub(crate) fn weight_gradient<T: Real>(
@@ -54,56 +56,71 @@ pub(crate) fn weight_gradient<T: Real>(
     weight: &mut ViewMut<'_, T>,
     bias: Option<&mut ViewMut<'_, T>>,
 ) {
-    let (rows, n, k, time) = (dy.shape.rows(), dy.shape.channels, taps * source.shape.channels, dy.shape.time);
-    let stride = weight.shape.stride();
-    let slab_rows = rows.div_ceil(SLABS).next_multiple_of(ROW_TILE);
-    let partials: Vec<Vec<T>> = (0..rows.div_ceil(slab_rows))
+    let (rows, n, channels, time) = (dy.shape.rows(), dy.shape.channels, source.shape.channels, dy.shape.time);
+    // A task takes all channels of some taps, or some channels of one.
+    let part_taps = (PIECE / (channels * n)).clamp(1, taps);
+    let part_channels = (PIECE / n).next_multiple_of(8).min(channels);
+    let (tap_parts, channel_parts) = (taps.div_ceil(part_taps), channels.div_ceil(part_channels));
+    let slabs = TASKS.div_ceil(tap_parts * channel_parts);
+    let slab_rows = rows.div_ceil(slabs).next_multiple_of(64);
+    let slabs = rows.div_ceil(slab_rows);
+    let sums: Vec<OuterSums<T>> = (0..tap_parts * channel_parts * slabs)
         .into_par_iter()
-        .map(|slab| {
-            // Rows of the weight, then one of the bias.
-            let mut partial = vec![T::ZERO; (k + 1) * stride];
+        .map(|task| {
+            let (part, slab) = (task / slabs, task % slabs);
+            let (tap, channel) = (part / channel_parts * part_taps, part % channel_parts * part_channels);
+            let part_taps = tap..taps.min(tap + part_taps);
+            let mut sums = OuterSums::new(part_taps.len(), channel..channels.min(channel + part_channels), n);
             let end = rows.min((slab + 1) * slab_rows);
             for first in (slab * slab_rows..end).step_by(ROW_TILE) {
-                let count = ROW_TILE.min(end - first);
-                let gathered = Gathered::new(source, map, taps, time, first, count);
-                let (product, column_sums) = partial.split_at_mut(k * stride);
-                let dy_tile = Matrix::rows(&dy.data[first * dy.stride..], dy.stride);
-                gemm((k, n, count), product, stride, true, gathered.matrix().transposed(), dy_tile);
-                for row in first..first + count {
-                    add_to(&mut column_sums[..n], &dy.row(row)[..n]);
-                }
+                let lhs = map.rows(source, part_taps.clone(), time, first, ROW_TILE.min(end - first));
+                sums.add(&lhs, &dy.data[first * dy.stride..], dy.stride, n);
             }
-            partial
+            sums
         })
         .collect();
-    for row in 0..k {
-        let sum = weight.row(row);
-        sum.fill(T::ZERO);
-        for partial in &partials {
-            add_to(sum, &partial[row * stride..][..stride]);
+    let (stride, padded) = (weight.stride, weight.shape.stride());
+    let end = weight.data.len().min(taps * channels * stride);
+    let chunk_rows = (PIECE / 4 / stride).max(1);
+    weight.data[..end].par_chunks_mut(chunk_rows * stride).enumerate().for_each(|(chunk, target)| {
+        for (row, target) in target.chunks_mut(stride).enumerate() {
+            let row = chunk * chunk_rows + row;
+            let (tap, channel) = (row / channels, row % channels);
+            let part = tap / part_taps * channel_parts + channel / part_channels;
+            target[..padded].fill(T::ZERO);
+            for sums in &sums[part * slabs..][..slabs] {
+                sums.add_row_to(tap % part_taps, channel, &mut target[..n]);
+            }
         }
-    }
+    });
     if let Some(bias) = bias {
-        let sum = bias.row(0);
-        sum.fill(T::ZERO);
-        for partial in &partials {
-            add_to(sum, &partial[k * stride..]);
+        let target = bias.row(0);
+        target.fill(T::ZERO);
+        for sums in &sums[..slabs] {
+            add_to(&mut target[..n], sums.column_sums());
         }
     }
 }
 
-/// The weights with input and output channels exchanged within each tap: `[taps, c_out, c_in]`, dense.
-pub(crate) fn transpose_taps<T: Real>(weight: &View<'_, T>, taps: usize) -> Vec<T> {
-    let Shape { channels, .. } = weight.shape;
-    let inputs = weight.shape.rows() / taps;
-    let mut transposed = vec![T::ZERO; taps * channels * inputs];
-    for row in 0..weight.shape.rows() {
-        let (tap, input) = (row / inputs, row % inputs);
-        for (output, &value) in weight.row(row)[..channels].iter().enumerate() {
-            transposed[(tap * channels + output) * inputs + input] = value;
+/// What a sum of products becomes: with bias, tensor and activation.
+#[derive(Debug)]
+pub(crate) struct Finish<'a, T> {
+    pub bias: Option<&'a View<'a, T>>,
+    pub add: Option<&'a View<'a, T>>,
+    pub activation: Activation,
+}
+
+impl<T: Real> Epilogue<T> for Finish<'_, T> {
+    #[inline(always)]
+    fn apply(&self, row: usize, values: &mut [T]) {
+        if let Some(bias) = self.bias {
+            add_to(values, bias.row(0));
         }
+        if let Some(add) = self.add {
+            add_to(values, add.row(row));
+        }
+        self.activation.apply(values);
     }
-    transposed
 }
 
 #[inline(always)]
@@ -113,36 +130,52 @@ pub(crate) fn add_to<T: Real>(sum: &mut [T], values: &[T]) {
     }
 }
 
-/// The source rows of a tile, the taps side by side; the source itself where one tap reads it row by row.
-pub(crate) enum Gathered<'a, T> {
-    Source(&'a [T], usize),
-    Copy(Vec<T>, usize),
-}
-
-impl<'a, T: Real> Gathered<'a, T> {
-    pub fn new(source: &View<'a, T>, map: RowMap, taps: usize, time: usize, first: usize, count: usize) -> Self {
-        let (channels, source_time) = (source.shape.channels, source.shape.time);
-        let direct = taps == 1 && map.shift == 0 && map.multiply == 1 && map.divide == 1 && time == source_time;
-        if direct {
-            return Self::Source(&source.data[first * source.stride..], source.stride);
-        }
-        let width = taps * channels;
-        let mut copy = vec![T::ZERO; count * width];
-        for (row, values) in copy.chunks_exact_mut(width).enumerate() {
-            let (sequence, at) = ((first + row) / time, (first + row) % time);
-            for (tap, values) in values.chunks_exact_mut(channels).enumerate() {
-                if let Some(from) = map.source(at, tap, source_time) {
-                    values.copy_from_slice(&source.row(sequence * source_time + from)[..channels]);
-                }
-            }
-        }
-        Self::Copy(copy, width)
+impl RowMap {
+    /// The source rows of `count` rows from `first` on of a target of `time` positions a sequence.
+    pub fn rows<'a, T: Real>(
+        self,
+        source: &View<'a, T>,
+        taps: Range<usize>,
+        time: usize,
+        first: usize,
+        count: usize,
+    ) -> Rows<'a, T> {
+        let mut starts = Vec::with_capacity(taps.len() * count);
+        taps.for_each(|tap| self.starts(source, tap, time, first, count, &mut starts));
+        Rows::new(source.data, source.shape.channels, count, starts)
     }
 
-    pub fn matrix(&self) -> Matrix<'_, T> {
-        match self {
-            Self::Source(data, stride) => Matrix::rows(data, *stride),
-            Self::Copy(data, width) => Matrix::rows(data, *width),
+    fn starts<T: Real>(
+        self,
+        source: &View<'_, T>,
+        tap: usize,
+        time: usize,
+        first: usize,
+        count: usize,
+        starts: &mut Vec<usize>,
+    ) {
+        let (source_time, stride) = (source.shape.time, source.stride);
+        let mut row = first;
+        while row < first + count {
+            let (sequence, at) = (row / time, row % time);
+            let positions = at..time.min(at + first + count - row);
+            row += positions.len();
+            let sequence = sequence * source_time;
+            if self.multiply == 1 && self.divide == 1 {
+                // A run of rows with zeros on both sides.
+                let shift = tap as isize * self.step + self.shift;
+                let inside = |edge: usize| {
+                    (edge as isize - shift).clamp(positions.start as isize, positions.end as isize) as usize
+                };
+                let run = inside(0)..inside(source_time);
+                let start = |at: usize| (sequence + at.wrapping_add_signed(shift)) * stride;
+                starts.extend((positions.start..run.start).map(|_| Rows::<T>::NONE));
+                starts.extend(run.clone().map(start));
+                starts.extend((run.end..positions.end).map(|_| Rows::<T>::NONE));
+            } else {
+                let start = |from: usize| (sequence + from) * stride;
+                starts.extend(positions.map(|at| self.source(at, tap, source_time).map_or(Rows::<T>::NONE, start)));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The gradient of a convolution's input: the same family with the shift reversed and the weights transposed.
 
-use super::cpu::{add_to, convolve, transpose_taps};
+use super::cpu::{Finish, backward_panels, convolve};
 use super::geometry::Geometry;
 use super::gpu::{Epilogue, Product};
 use crate::error::Result;
@@ -81,16 +81,9 @@ impl Op for Conv1dGradInput {
 impl Conv1dGradInput {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let taps = self.geometry.kernel;
-        let weight = transpose_taps(&run.inputs[1], taps);
-        let add = run.inputs.get(3);
-        let epilogue = |row: usize, values: &mut [T]| {
-            if let Some(add) = add {
-                add_to(values, add.row(row));
-            }
-        };
-        let target = &mut run.outputs[0];
-        let stride = target.shape.channels;
-        convolve(&run.inputs[0], self.geometry.backward(), taps, &weight, stride, target, &epilogue);
+        let weight = backward_panels(&run.inputs[1], taps);
+        let finish = Finish { bias: None, add: run.inputs.get(3), activation: Activation::Identity };
+        convolve(&run.inputs[0], self.geometry.backward(), &weight, taps, &mut run.outputs[0], &finish);
         Ok(())
     }
 }

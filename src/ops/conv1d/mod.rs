@@ -12,7 +12,7 @@ mod grad_weight_gpu;
 mod tiles;
 
 use cpu::convolve;
-pub(crate) use cpu::{Gathered, add_to};
+pub(crate) use cpu::{Finish, add_to, backward_panels, forward_panels};
 pub use geometry::Geometry;
 pub(crate) use gpu::{Epilogue, Product};
 pub(crate) use grad_input::Conv1dGradInput;
@@ -204,21 +204,14 @@ impl Op for Conv1d {
 
 impl Conv1d {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let bias = self.bias_position().map(|at| run.inputs[at].row(0));
-        let add = self.add_position().map(|at| &run.inputs[at]);
-        let activation = self.activation;
-        let epilogue = |row: usize, values: &mut [T]| {
-            if let Some(bias) = bias {
-                add_to(values, bias);
-            }
-            if let Some(add) = add {
-                add_to(values, add.row(row));
-            }
-            activation.apply(values);
+        let finish = Finish {
+            bias: self.bias_position().map(|at| &run.inputs[at]),
+            add: self.add_position().map(|at| &run.inputs[at]),
+            activation: self.activation,
         };
-        let weight = &run.inputs[1];
-        let (map, taps) = (self.geometry.forward(), self.geometry.kernel);
-        convolve(&run.inputs[0], map, taps, weight.data, weight.stride, &mut run.outputs[0], &epilogue);
+        let taps = self.geometry.kernel;
+        let weight = forward_panels(&run.inputs[1], taps);
+        convolve(&run.inputs[0], self.geometry.forward(), &weight, taps, &mut run.outputs[0], &finish);
         Ok(())
     }
 }

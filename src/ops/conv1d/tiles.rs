@@ -127,7 +127,7 @@ fn admit_registers(registers: Registers, problem: &Problem, device: &Capabilitie
     if registers.subgroups && device.subgroup_width != Some(LANES) {
         return Err(format!("no subgroups of {LANES}"));
     }
-    if problem.gate && (registers.columns4 != 2 || problem.columns % 4 != 0) {
+    if problem.gate && (registers.columns4 != 2 || !problem.columns.is_multiple_of(4)) {
         return Err(format!("no gate of {} channels", problem.columns));
     }
     Ok(Kernel::Registers(registers))

@@ -3,16 +3,21 @@
 use rayon::prelude::*;
 
 use super::WaveNetLayer;
-use crate::graph::{CpuRun, Matrix, ROW_TILE, Real, gemm};
-use crate::ops::conv1d::{Gathered, add_to};
-use crate::ops::gate::{condition_row, gate_row};
+use crate::graph::{CpuRun, ROW_TILE, Real, Rows, View, multiply};
+use crate::ops::Activation;
+use crate::ops::conv1d::{Finish, add_to, forward_panels};
+use crate::ops::gate::{condition_row, gate_rows};
 
 pub(super) fn forward<T: Real>(layer: &WaveNetLayer, run: &mut CpuRun<'_, T>) {
-    let inputs = layer.sort(&run.inputs);
+    let references: Vec<&View<'_, T>> = run.inputs.iter().collect();
+    let inputs = layer.sort(&references);
     let x = inputs.x;
     let (rows, time, residual) = (x.shape.rows(), x.shape.time, x.shape.channels);
     let map = layer.geometry().forward();
-    let weight = Matrix::rows(inputs.dilated.data, inputs.dilated.stride);
+    let dilated = forward_panels(inputs.dilated, layer.kernel);
+    let dilated_finish = Finish { bias: inputs.dilated_bias, add: None, activation: Activation::Identity };
+    let projection = inputs.residual.map(|weight| forward_panels(weight, 1));
+    let projection_finish = Finish { bias: inputs.residual_bias, add: Some(x), activation: Activation::Identity };
 
     let [z, pre, rest @ ..] = run.outputs.as_mut_slice() else { return };
     let gate = z.shape.channels;
@@ -33,34 +38,25 @@ pub(super) fn forward<T: Real>(layer: &WaveNetLayer, run: &mut CpuRun<'_, T>) {
         .for_each(|(tile, ((z, pre), h))| {
             let first = tile * ROW_TILE;
             let count = ROW_TILE.min(rows - first);
-            let gathered = Gathered::new(&x, map, layer.kernel, time, first, count);
-            let size = (count, 2 * gate, layer.kernel * residual);
-            gemm(size, pre, pre_stride, false, gathered.matrix(), weight);
-            for row in 0..count {
-                let pre = &mut pre[row * pre_stride..][..pre_padded];
-                pre[2 * gate..].fill(T::ZERO);
-                let pre = &mut pre[..2 * gate];
-                if let Some(bias) = inputs.dilated_bias {
-                    add_to(pre, bias.row(0));
+            let source = map.rows(x, 0..layer.kernel, time, first, count);
+            multiply(&source, &dilated, pre, pre_stride, first, &dilated_finish);
+            if let Some(condition) = inputs.condition {
+                for (row, pre) in pre.chunks_mut(pre_stride).enumerate() {
+                    add_to(&mut pre[..2 * gate], condition.row(condition_row(&condition.shape, time, first + row)));
                 }
-                if let Some(condition) = inputs.condition {
-                    add_to(pre, condition.row(condition_row(&condition.shape, time, first + row)));
-                }
-                let z = &mut z[row * z_stride..][..z_padded];
-                gate_row(pre, &mut z[..gate]);
-                z[gate..].fill(T::ZERO);
             }
-            let Some(weight) = inputs.residual else { return };
-            let weight = Matrix::rows(weight.data, weight.stride);
-            gemm((count, residual, gate), h, h_stride, false, Matrix::rows(z, z_stride), weight);
-            for row in 0..count {
-                let h = &mut h[row * h_stride..][..x.shape.stride()];
-                h[residual..].fill(T::ZERO);
-                let h = &mut h[..residual];
-                if let Some(bias) = inputs.residual_bias {
-                    add_to(h, bias.row(0));
+            gate_rows(pre, pre_stride, gate, z, z_stride);
+            if let Some(weight) = &projection {
+                multiply(&Rows::dense(z, gate, count, z_stride), weight, h, h_stride, first, &projection_finish);
+            }
+            for (tile, stride, end, padded) in [
+                (pre, pre_stride, 2 * gate, pre_padded),
+                (z, z_stride, gate, z_padded),
+                (h, h_stride, residual, x.shape.stride()),
+            ] {
+                if padded > end {
+                    tile.chunks_mut(stride).for_each(|values| values[end..padded].fill(T::ZERO));
                 }
-                add_to(h, x.row(first + row));
             }
         });
 }

@@ -2,11 +2,11 @@
 
 use crate::error::Result;
 use crate::graph::{
-    Cost, CpuRun, Dispatch, GpuPlan, Kind, Matrix, Op, Operand, Real, Shape, cpu_reference, expect_kinds,
-    for_row_tiles, gemm, shape_error,
+    Cost, CpuRun, Dispatch, GpuPlan, Kind, Op, Operand, Real, Rows, Shape, cpu_reference, expect_kinds, for_row_tiles,
+    multiply, shape_error,
 };
-use crate::ops::conv1d::{Epilogue, Product, add_to};
-use crate::ops::gate::gate_gradient_row;
+use crate::ops::conv1d::{Epilogue, Finish, Product, backward_panels};
+use crate::ops::gate::gate_gradient_rows;
 use crate::ops::{Activation, Geometry, gate};
 
 /// `dz = dh · Wᵀ + add`, then `[da | db]` of `z = tanh(a) · σ(b)`.
@@ -72,19 +72,16 @@ impl GatedProjectionGrad {
         let out = &mut run.outputs[0];
         let (rows, stride, padded) = (out.shape.rows(), out.stride, out.shape.stride());
         let (gate, residual) = (weight.shape.rows(), dh.shape.channels);
-        let transposed = Matrix::rows(weight.data, weight.stride).transposed();
+        let panels = backward_panels(weight, 1);
+        let finish = Finish { bias: None, add, activation: Activation::Identity };
         for_row_tiles(out.data, stride, rows, |first, chunk| {
             let count = chunk.len().div_ceil(stride);
             let mut dz = vec![T::ZERO; count * gate];
-            let dh_tile = Matrix::rows(&dh.data[first * dh.stride..], dh.stride);
-            gemm((count, gate, residual), &mut dz, gate, false, dh_tile, transposed);
-            for (row, values) in chunk.chunks_mut(stride).enumerate() {
-                let dz = &mut dz[row * gate..][..gate];
-                if let Some(add) = add {
-                    add_to(dz, add.row(first + row));
-                }
-                gate_gradient_row(&pre.row(first + row)[..2 * gate], dz, &mut values[..2 * gate]);
-                values[2 * gate..padded].fill(T::ZERO);
+            let dh = Rows::dense(&dh.data[first * dh.stride..], residual, count, dh.stride);
+            multiply(&dh, &panels, &mut dz, gate, first, &finish);
+            gate_gradient_rows(&pre.data[first * pre.stride..], pre.stride, &dz, gate, chunk, stride);
+            if padded > 2 * gate {
+                chunk.chunks_mut(stride).for_each(|values| values[2 * gate..padded].fill(T::ZERO));
             }
         });
         Ok(())
