@@ -11,8 +11,8 @@ use receptive::graph::Extent;
 use receptive::nn::WaveNet;
 use receptive::{Device, wgpu};
 
-use crate::support;
 use crate::support::application;
+use crate::support::{self, application};
 use crate::tiny_wavenet::{BATCH, CHUNK, config, optimizer};
 
 /// Plans a training step, which compiles its kernels.
