@@ -17,6 +17,8 @@ pub(super) const MAX_STORAGE_BUFFERS: usize = 8;
 
 /// The name under which `shaders/shared/storage.wgsl` stores activations and weights as `f16`.
 pub(crate) const HALF: &str = "HALF";
+/// The same without `f16` in shaders.
+pub(crate) const HALF_PACKED: &str = "HALF_PACKED";
 
 /// How a kernel uses a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,10 +1,8 @@
 //! From a program to dispatches: what each operator asks for, and whether a device can do it.
 
-use crate::device::Capabilities;
+use crate::device::{Capabilities, HALF, HALF_PACKED};
 use crate::error::{Error, Result};
-use crate::graph::{
-    Binding, Dispatch, Extent, GpuPlan, Node, Operand, Program, Role, Shape, Storage, Tensor, TensorId,
-};
+use crate::graph::{Binding, Dispatch, Extent, GpuPlan, Node, Operand, Program, Role, Shape, Tensor, TensorId};
 
 /// Whether a tensor is a part of a flat vector, bound on its own.
 pub(super) fn is_slice_of_flat(program: &Program, tensor: TensorId) -> bool {
@@ -89,10 +87,10 @@ pub(super) fn dispatches_at(
     let of_operator = |node: &Node| {
         let inputs: Vec<Operand> = node.inputs.iter().map(operand).collect::<Result<_>>()?;
         let outputs: Vec<Operand> = node.outputs.iter().map(operand).collect::<Result<_>>()?;
-        let storage = Storage::of(inputs.iter().chain(&outputs).any(|operand| operand.half), capabilities);
-        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities, storage };
+        let plan = GpuPlan { inputs: &inputs, outputs: &outputs, capabilities };
         let mut dispatches = node.op.gpu(&plan)?;
-        if let Some(define) = storage.define() {
+        if inputs.iter().chain(&outputs).any(|operand| operand.half) {
+            let define = if capabilities.f16 { HALF } else { HALF_PACKED };
             for defines in dispatches.iter_mut().map(|dispatch| &mut dispatch.kernel.defines) {
                 if !defines.contains(&define) {
                     defines.push(define);

@@ -26,7 +26,7 @@ pub(crate) use op::{cpu_reference, expect_kinds, expect_same, shape_error};
 pub use params::{Init, PARAM_ALIGN, Param, ParamLayout};
 pub use plan::Aliasing;
 pub(crate) use plan::{Allocation, Placement, Purpose};
-pub use precision::{FullPrecision, Precision, Storage};
+pub use precision::{FullPrecision, Precision};
 pub use program::Program;
 pub use real::Real;
 pub(crate) use real::{ROW_TILE, for_row_tiles, vector_kernel};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::device::{Access, Capabilities, Choice, KernelKey};
 use crate::error::{Error, Result};
-use crate::graph::{Aliasing, Cost, FullPrecision, Gradient, Kind, Real, Shape, Storage, TensorId};
+use crate::graph::{Aliasing, Cost, FullPrecision, Gradient, Kind, Real, Shape, TensorId};
 
 /// An operator. Its configuration (kernel size, dilation, …) is its fields; tensors reach it in a fixed order.
 pub trait Op: fmt::Debug + Send + Sync {
@@ -161,7 +161,7 @@ pub struct Operand {
     pub needed: bool,
     /// Where it lies in the flat vector, if it is a parameter.
     pub param: Option<usize>,
-    /// Whether it is stored as `f16`.
+    /// Whether it is stored as `f16`. Kernels are told without the operator's doing (`shaders/shared/storage.wgsl`).
     pub half: bool,
 }
 
@@ -193,9 +193,6 @@ pub struct GpuPlan<'a> {
     pub outputs: &'a [Operand],
     /// What the device can do.
     pub capabilities: &'a Capabilities,
-    /// How its kernels find activations and weights, which `shaders/shared/storage.wgsl` is told of without the
-    /// operator's doing.
-    pub storage: Storage,
 }
 
 /// What a kernel's binding is.

@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::Capabilities;
 use crate::error::{Error, Result};
 
 /// How devices store what a program computes with. Sums are `f32` always, and so are parameters, their gradients and the
@@ -70,34 +69,4 @@ pub enum FullPrecision {
     Everywhere,
     /// In the inputs from this position on.
     InputsFrom(usize),
-}
-
-/// How kernels find activations and weights in memory: `shaders/shared/storage.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// `f32`.
-    Full,
-    /// `f16`.
-    Half,
-    /// `f16`, by pairs in words, on devices that have none in shaders.
-    HalfPacked,
-}
-
-impl Storage {
-    pub(crate) fn of(half: bool, capabilities: &Capabilities) -> Self {
-        match (half, capabilities.f16) {
-            (false, _) => Self::Full,
-            (true, true) => Self::Half,
-            (true, false) => Self::HalfPacked,
-        }
-    }
-
-    /// What kernels find defined.
-    pub(crate) fn define(self) -> Option<&'static str> {
-        match self {
-            Self::Full => None,
-            Self::Half => Some(crate::device::HALF),
-            Self::HalfPacked => Some("HALF_PACKED"),
-        }
-    }
 }
