@@ -4,17 +4,19 @@ mod measure;
 mod models;
 mod workload;
 
-use std::panic::AssertUnwindSafe;
+use std::io::Read;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use burn::tensor::{Device, DeviceType};
+
 use clap::Parser;
 
 use measure::{Limits, convolution, training};
 use models::{ConvGru, GruRegression, TcnClassify, TextCnn, WaveNet};
-use workload::{Machine, Report, Row, Size, Timing};
+use workload::{Machine, Outcome, Report, Row, Size, Timing};
 
 /// The benchmark workloads in burn on wgpu
 #[derive(Parser)]
@@ -38,24 +40,32 @@ struct Arguments {
     /// The most that the runs of a row may take, after its first step
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
-    /// Begin no more rows after this
-    #[arg(long, value_name = "SECONDS")]
-    total: Option<f64>,
+    /// The most seconds for all of a row, trying out kernels included
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
+    limit: f64,
+    #[arg(long, num_args = 2, hide = true)]
+    row: Option<Vec<String>>,
 }
 
 /// How this binary was compiled: burn has no switch for it at run time.
-fn variant() -> &'static str {
-    match (cfg!(feature = "autotune"), cfg!(feature = "fusion")) {
-        (true, true) => "autotune, fusion",
-        (true, false) => "autotune",
-        (false, true) => "no autotune, fusion",
-        (false, false) => "no autotune",
-    }
+fn variant() -> String {
+    let chosen = |on: bool, yes, no| if on { yes } else { no };
+    [
+        chosen(cfg!(feature = "autotune"), "autotune", "no autotune"),
+        chosen(cfg!(feature = "fusion"), "fusion", "no fusion"),
+        chosen(cfg!(feature = "spirv"), "spirv", "wgsl"),
+    ]
+    .join(", ")
 }
+
+#[cfg(feature = "spirv")]
+const DEVICES: DeviceType = DeviceType::Vulkan;
+#[cfg(not(feature = "spirv"))]
+const DEVICES: DeviceType = DeviceType::Wgpu;
 
 fn device(wanted: Option<&str>) -> Result<(Device, String)> {
     let name = |device: &Device| device.identity().map(|identity| identity.name).unwrap_or_default();
-    let mut devices: Vec<_> = Device::enumerate(DeviceType::Vulkan)
+    let mut devices: Vec<_> = Device::enumerate(DEVICES)
         .into_vec()
         .into_iter()
         .map(|device| {
@@ -65,14 +75,14 @@ fn device(wanted: Option<&str>) -> Result<(Device, String)> {
         .collect();
     let Some(wanted) = wanted else {
         if devices.is_empty() {
-            bail!("burn finds no Vulkan device");
+            bail!("burn finds no GPU of wgpu");
         }
         return Ok(devices.remove(0));
     };
     let names = devices.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
     let found = devices.iter().position(|(_, name)| name.to_lowercase().contains(&wanted.to_lowercase()));
     let index =
-        found.ok_or_else(|| anyhow!("burn finds no Vulkan device whose name has '{wanted}'; there are: {names}"))?;
+        found.ok_or_else(|| anyhow!("burn finds no GPU of wgpu whose name has '{wanted}'; there are: {names}"))?;
     Ok(devices.swap_remove(index))
 }
 
@@ -89,34 +99,63 @@ fn measure(name: &str, kind: &str, size: &Size, device: &Device, limits: Limits)
     }
 }
 
+/// The row of one workload and size, in a process of its own: a driver that crashes, or kernels that are tried out
+/// without end, then cost one row only.
+fn row_of_child(name: &str, size: &str, limit: Duration) -> Result<Timing> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .args(["--row", name, size])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            bail!("stopped after its limit of {} s", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let mut text = String::new();
+    child.stdout.take().expect("its output is a pipe").read_to_string(&mut text)?;
+    // What it says is a line, far below what a pipe holds. A crash at its end, after the line, costs nothing.
+    match serde_json::from_str(&text) {
+        Ok(Outcome::Measured(timing)) => Ok(timing),
+        Ok(Outcome::Failed(error)) => bail!("{error}"),
+        Err(_) => bail!("the process failed: {status}"),
+    }
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let limits = Limits { runs: arguments.runs, seconds: arguments.seconds };
-    let workloads = workload::read(&arguments.workloads)?;
+    let workloads = workload::read(&arguments.workloads)?.workloads;
     let (device, adapter) = device(arguments.device.as_deref())?;
+    if let Some([name, size_name]) = arguments.row.as_deref() {
+        let workload = &workloads[name];
+        let limits = Limits { runs: arguments.runs, seconds: arguments.seconds };
+        let outcome = match measure(name, &workload.kind, &workload.sizes[size_name], &device, limits) {
+            Ok(timing) => Outcome::Measured(timing),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        println!("{}", serde_json::to_string(&outcome)?);
+        return Ok(());
+    }
     let mut report = Report {
         program: format!("burn {}", env!("BURN_VERSION")),
         machine: Machine::here(adapter.clone()),
         date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
         rows: Vec::new(),
     };
-    let begun = Instant::now();
-    for (name, workload) in &workloads.workloads {
+    for (name, workload) in &workloads {
         let wanted = arguments.only.is_empty() || arguments.only.iter().any(|part| name.starts_with(part.as_str()));
         for (size_name, size) in workload.sizes.iter().filter(|_| wanted) {
             if *size_name != arguments.size && !size_name.starts_with(&format!("{}_", arguments.size)) {
                 continue;
             }
-            let result = match arguments.total {
-                Some(total) if begun.elapsed().as_secs_f64() > total => {
-                    Err(anyhow!("not run: the time allowed was used up"))
-                }
-                // Burn panics where it fails; the other rows are still worth having.
-                _ => {
-                    std::panic::catch_unwind(AssertUnwindSafe(|| measure(name, &workload.kind, size, &device, limits)))
-                        .unwrap_or_else(|_| Err(anyhow!("burn panicked; its message is above")))
-                }
-            };
+            let result = row_of_child(name, size_name, Duration::from_secs_f64(arguments.limit));
             let (timing, error) = match result {
                 Ok(timing) => (Some(timing), None),
                 Err(error) => (None, Some(format!("{error:#}"))),
@@ -130,7 +169,7 @@ fn main() -> Result<()> {
                 workload: name.clone(),
                 size: size_name.clone(),
                 device: adapter.clone(),
-                variant: variant().to_string(),
+                variant: variant(),
                 precision: "f32".to_string(),
                 parameters: size.parameters,
                 samples: size.samples,

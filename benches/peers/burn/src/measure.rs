@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::module::conv1d;
 use burn::tensor::ops::ConvOptions;

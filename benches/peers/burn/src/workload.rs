@@ -87,7 +87,14 @@ pub struct Row {
     pub timing: Option<Timing>,
 }
 
-#[derive(Serialize)]
+/// What the process that measures a row tells the one that collects them.
+#[derive(Serialize, Deserialize)]
+pub enum Outcome {
+    Measured(Timing),
+    Failed(String),
+}
+
+#[derive(Serialize, Deserialize)]
 pub struct Timing {
     /// What the result was checked against.
     pub checked: String,
@@ -98,7 +105,7 @@ pub struct Timing {
     pub peak_bytes: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,
