@@ -46,6 +46,8 @@ pub(crate) fn backward_panels<T: Real>(weight: &View<'_, T>, taps: usize) -> Pan
 const TASKS: usize = 16;
 /// Elements of a task's sums, about: they stay in the second cache.
 const PIECE: usize = 16384;
+/// Multiply-adds of a task, at least, where there are slabs.
+const WORK: usize = 1 << 19;
 
 /// `weight[k, c, :] = Σ_m source[row(m, k), c] · dy[m, :]` and `bias[:] = Σ_m dy[m, :]`.
 pub(crate) fn weight_gradient<T: Real>(
@@ -59,9 +61,10 @@ pub(crate) fn weight_gradient<T: Real>(
     let (rows, n, channels, time) = (dy.shape.rows(), dy.shape.channels, source.shape.channels, dy.shape.time);
     // A task takes all channels of some taps, or some channels of one.
     let part_taps = (PIECE / (channels * n)).clamp(1, taps);
-    let part_channels = (PIECE / n).next_multiple_of(8).min(channels);
+    let part_channels = (PIECE / n).max(1).next_multiple_of(8).min(channels);
     let (tap_parts, channel_parts) = (taps.div_ceil(part_taps), channels.div_ceil(part_channels));
-    let slabs = TASKS.div_ceil(tap_parts * channel_parts);
+    let worthwhile = rows * taps * channels * n / WORK;
+    let slabs = TASKS.div_ceil(tap_parts * channel_parts).min(worthwhile.max(1));
     let slab_rows = rows.div_ceil(slabs).next_multiple_of(64);
     let slabs = rows.div_ceil(slab_rows);
     let sums: Vec<OuterSums<T>> = (0..tap_parts * channel_parts * slabs)
