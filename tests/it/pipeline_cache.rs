@@ -11,7 +11,6 @@ use receptive::graph::Extent;
 use receptive::nn::WaveNet;
 use receptive::{Device, wgpu};
 
-use crate::support::application;
 use crate::support::{self, application};
 use crate::tiny_wavenet::{BATCH, CHUNK, config, optimizer};
 

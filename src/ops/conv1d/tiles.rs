@@ -61,7 +61,7 @@ impl Tile {
     /// Whether it is worth it: whether few of its columns are empty, and many workgroups run.
     fn suits(&self, problem: &Problem) -> Result<(), String> {
         let covered = problem.columns.next_multiple_of(self.n as usize);
-        let least = problem.columns.next_multiple_of(16.max(self.n.min(32) as usize));
+        let least = if problem.columns <= 16 { 16 } else { problem.columns.next_multiple_of(self.n.min(32) as usize) };
         if covered * 5 > least * 6 {
             return Err(format!("{} columns leave much of {covered} empty", problem.columns));
         }
