@@ -167,11 +167,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         workgroupBarrier();
     }
 
+#for h THREAD_N4
+    let bias$h = bias4(first_n4 + thread_n + $hu * (columns4 / THREAD_N4));
+#endfor
 #for g THREAD_M4
 #for r 4
 #for h THREAD_N4
     store(first_m + (thread_m + $gu * (rows4 / THREAD_M4)) * 4u + $ru,
-          first_n4 + thread_n + $hu * (columns4 / THREAD_N4), sum$g_$r_$h);
+          first_n4 + thread_n + $hu * (columns4 / THREAD_N4), sum$g_$r_$h + bias$h);
 #endfor
 #endfor
 #endfor

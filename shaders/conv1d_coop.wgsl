@@ -53,7 +53,7 @@ fn store_sums(first_m: u32, first_n: u32, i: u32, j: u32, local: u32) {
 #ifdef GATE
         store_gate(m, n4, sums[at], sums[at + columns]);
 #else
-        store(m, n4, sums[at]);
+        store(m, n4, bias4(n4) + sums[at]);
 #endif
     }
 }

@@ -32,6 +32,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let step4 = 8u;
 #endif
     let first_m = tile / tiles_n * (8u * GROUPS);
+#for c COLUMNS4
+    let bias$c = bias4(first_n4 + $cu * step4);
+#endfor
 #for g GROUPS
 #ifdef SUBGROUPS
     let row$g = row_of(first_m + 8u * $gu + lane);
@@ -42,12 +45,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
 #endif
 #for r 8
 #for c COLUMNS4
-    var sum$g_$r_$c = vec4<f32>();
+    var sum$g_$r_$c = bias$c;
 #endfor
 #endfor
 #endfor
 
-    for (var tap = 0u; tap < TAPS; tap += 1u) {
+    let src4 = (p.src_channels + 3u) / 4u;
+    for (var tap = 0u; tap < p.taps; tap += 1u) {
 #for g GROUPS
 #ifdef SUBGROUPS
         let there$g = is_there(row$g, tap);
@@ -59,7 +63,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
 #endfor
 #endif
 #endfor
-        for (var c4 = 0u; c4 < SRC4; c4 += 1u) {
+        for (var c4 = 0u; c4 < src4; c4 += 1u) {
 #for g GROUPS
 #ifdef SUBGROUPS
             let a$g = select(vec4<f32>(), load4(src[from$g + c4]), there$g);

@@ -33,6 +33,7 @@ struct Params {
     pre_stride4: u32,
     weight_columns4: u32, // groups of 4 columns of the product
     slope: f32,
+    taps: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -84,16 +85,22 @@ fn place(row: Row, tap: u32) -> u32 {
     return p.src_offset4 + select(0u, row.base + at / DIVIDE, at < row.limit) * p.src_stride4;
 }
 
-// Bias and addend of a sum at channels n4.
-fn added(m: u32, n4: u32, sum: vec4<f32>) -> vec4<f32> {
-    var value = sum;
+// The bias of channels n4, zero where there is none; beyond the last channels that of the last.
+fn bias4(n4: u32) -> vec4<f32> {
 #ifdef BIAS
-    value += load4(bias[p.bias_offset4 + n4]);
+    return load4(bias[p.bias_offset4 + min(n4, p.weight_columns4 - 1u)]);
+#else
+    return vec4<f32>();
 #endif
+}
+
+// A sum, its bias included, with what is added to it.
+fn added(m: u32, n4: u32, sum: vec4<f32>) -> vec4<f32> {
 #ifdef ADD
-    value += load4(addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4]);
+    return sum + load4(addend[p.add_offset4 + select(m, m / p.time, p.add_time == 1u) * p.add_stride4 + n4]);
+#else
+    return sum;
 #endif
-    return value;
 }
 
 fn store(m: u32, n4: u32, sum: vec4<f32>) {

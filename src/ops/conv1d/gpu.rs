@@ -34,6 +34,7 @@ struct Params {
     pre_stride4: u32,
     weight_columns4: u32,
     slope: f32,
+    taps: u32,
 }
 
 /// What happens to a sum, with bias and addend, before it is stored.
@@ -122,11 +123,17 @@ impl Product<'_> {
             pre_stride4,
             weight_columns4: if problem.gate { 2 } else { 1 } * self.columns.div_ceil(4) as u32,
             slope: activation.slope(),
+            taps: self.taps as u32,
         };
         // Bindings have fixed places; one that a variant does not use is the weights once more.
         let or_weight = |operand: Option<&Operand>| operand.unwrap_or(self.weight).binding;
-        let dispatch = kernel
-            .dispatch(&problem)
+        let own = kernel.dispatch(&problem);
+        // Divisions by what the compiler knows cost little. Without divisions by it, fewer pipelines are better.
+        let own = match kernel {
+            Kernel::Registers(_) => own,
+            _ => own.constant("TAPS", self.taps as u32).constant("SRC4", self.source.channels4()),
+        };
+        let dispatch = own
             .define("BIAS", self.bias.is_some())
             .define("ADD", self.add.is_some())
             .define("TRANSPOSED", self.transposed)
@@ -134,8 +141,6 @@ impl Product<'_> {
             .define("GATE", problem.gate)
             .define("SAVE", problem.gate && pre.is_some_and(|pre| pre.needed))
             .constant("ACTIVATION", activation.code())
-            .constant("TAPS", self.taps as u32)
-            .constant("SRC4", self.source.channels4())
             .constant("MULTIPLY", self.map.multiply as u32)
             .constant("DIVIDE", self.map.divide as u32)
             .read(self.source.binding)

@@ -7,6 +7,9 @@ use crate::graph::Dispatch;
 /// Workgroups that keep a large GPU busy.
 pub(crate) const BUSY: usize = 128;
 
+/// The same for a software adapter.
+const SOFTWARE_BUSY: usize = 16;
+
 /// The lanes of a subgroup for which `conv1d_registers.wgsl` is written.
 pub(crate) const LANES: u32 = 8;
 
@@ -141,16 +144,26 @@ pub(super) fn software(device: &Capabilities) -> Result<(), String> {
     if device.software { Ok(()) } else { Err("for software adapters".into()) }
 }
 
+/// Whether a kernel without workgroup memory is worth it: on a software adapter, and where enough of its tiles run.
+fn suits_software(registers: Registers, problem: &Problem, device: &Capabilities) -> Result<(), String> {
+    software(device)?;
+    let columns = 4 * LANES as usize;
+    if registers.columns4 > 1 && problem.columns <= columns && !problem.gate {
+        return Err(format!("{columns} columns or fewer"));
+    }
+    let count = Kernel::Registers(registers).workgroups(problem);
+    if registers.groups > 1 && count < SOFTWARE_BUSY {
+        return Err(format!("{count} workgroups are fewer than {SOFTWARE_BUSY}"));
+    }
+    Ok(())
+}
+
 macro_rules! registers {
-    ($name:literal, $registers:expr, $suits:expr) => {
+    ($name:literal, $registers:expr) => {
         Variant {
             name: $name,
             admits: |problem, device| admit_registers($registers, problem, device),
-            suits: |problem, device| {
-                software(device)?;
-                let suits: fn(&Problem) -> Result<(), String> = $suits;
-                suits(problem)
-            },
+            suits: |problem, device| suits_software($registers, problem, device),
         }
     };
 }
@@ -176,12 +189,11 @@ pub(crate) const VARIANTS: &[Variant<Problem, Kernel>] = &[
     coop::product::<4, 2>("coop 4x2"),
     coop::product::<4, 1>("coop 4x1"),
     coop::product::<2, 1>("coop 2x1"),
-    registers!("subgroup 32x64", registers(4, 2, true), |problem| match problem.columns {
-        ..=32 if !problem.gate => Err("32 columns or fewer".into()),
-        _ => Ok(()),
-    }),
-    registers!("subgroup 64x32", registers(8, 1, true), |_| Ok(())),
-    registers!("registers 16x64", registers(2, 2, false), |_| Ok(())),
+    registers!("subgroup 32x64", registers(4, 2, true)),
+    registers!("subgroup 64x32", registers(8, 1, true)),
+    registers!("subgroup 8x64", registers(1, 2, true)),
+    registers!("subgroup 8x32", registers(1, 1, true)),
+    registers!("registers 8x64", registers(1, 2, false)),
     tile!("tile 128x128", 128 x 128, 2 x 2, slab 4),
     tile!("tile 128x64", 128 x 64, 2 x 1, slab 4),
     tile!("tile 64x64", 64 x 64, 2 x 1, slab 4),
@@ -232,9 +244,11 @@ mod tests {
         for (rows, columns, tile) in expected {
             assert_eq!(name(rows, columns, &floor), tile, "{rows} rows, {columns} columns");
         }
-        assert_eq!(name(4_096, 64, &software), "registers 16x64");
+        assert_eq!(name(4_096, 64, &software), "registers 8x64");
         let software = Capabilities { subgroup_width: Some(8), ..software };
         assert_eq!(name(4_096, 64, &software), "subgroup 32x64");
         assert_eq!(name(4_096, 32, &software), "subgroup 64x32");
+        assert_eq!(name(60, 32, &software), "subgroup 8x32");
+        assert_eq!(name(60, 40, &software), "subgroup 8x64");
     }
 }

@@ -38,6 +38,9 @@ pub(super) fn forward<T: Real>(layer: &WaveNetLayer, run: &mut CpuRun<'_, T>) {
         .for_each(|(tile, ((z, pre), h))| {
             let first = tile * ROW_TILE;
             let count = ROW_TILE.min(rows - first);
+            // Of a shorter extent than the planned one, rows lie behind the last.
+            let (pre, z, h) =
+                (first_rows(pre, count, pre_stride), first_rows(z, count, z_stride), first_rows(h, count, h_stride));
             let source = map.rows(x, 0..layer.kernel, time, first, count);
             multiply(&source, &dilated, pre, pre_stride, first, &dilated_finish);
             if let Some(condition) = inputs.condition {
@@ -59,4 +62,9 @@ pub(super) fn forward<T: Real>(layer: &WaveNetLayer, run: &mut CpuRun<'_, T>) {
                 }
             }
         });
+}
+
+fn first_rows<T>(tile: &mut [T], count: usize, stride: usize) -> &mut [T] {
+    let end = tile.len().min(count * stride);
+    &mut tile[..end]
 }
