@@ -57,7 +57,7 @@ fn training_curves_stay_together() {
             // Single steps wander apart as any two orders of summation do; over some steps the curves are one.
             for (window, (f16, f32)) in actual.chunks(20).zip(expected.chunks(20)).enumerate() {
                 let [f16, f32] = [f16, f32].map(|losses| losses.iter().sum::<f32>() / losses.len() as f32);
-                assert!((f16 - f32).abs() <= 0.01 * f32, "steps from {} on {device}: {f16} and {f32}", window * 20);
+                assert!((f16 - f32).abs() <= 0.02 * f32, "steps from {} on {device}: {f16} and {f32}", window * 20);
             }
             let off = (validation - expected_validation).abs();
             assert!(off <= 0.02 * expected_validation, "{device}: {validation} in f16, {expected_validation} in f32");
