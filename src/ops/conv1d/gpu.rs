@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::geometry::RowMap;
-use super::tiles::{self, Kernel, Problem, VARIANTS};
-use crate::device::{Capabilities, Choice, choose};
+use super::tiles::{Kernel, Problem};
+use crate::device::{Capabilities, Choice};
 use crate::error::Result;
 use crate::graph::{Binding, Dispatch, Operand};
 use crate::ops::Activation;
@@ -65,13 +65,12 @@ pub(crate) struct Product<'a> {
 
 impl Product<'_> {
     pub fn dispatch(&self, capabilities: &Capabilities) -> Result<Dispatch> {
-        let problem = self.problem(self.target.planned.rows());
-        Ok(self.dispatch_as(choose("conv1d", VARIANTS, &problem, capabilities)?))
+        Ok(self.dispatch_as(self.planned().kernel(capabilities)?))
     }
 
-    /// Whether [`Epilogue::Gate`] can be had for so many channels; if not, why.
-    pub fn gates(columns: usize, capabilities: &Capabilities) -> Result<(), String> {
-        tiles::gates(columns, capabilities)
+    /// What the kernel is chosen by.
+    pub fn planned(&self) -> Problem {
+        self.problem(self.target.planned.rows())
     }
 
     fn problem(&self, rows: usize) -> Problem {

@@ -20,7 +20,7 @@ pub use grad_input::conv1d_grad_input;
 pub use grad_weight::conv1d_grad_weight;
 pub(crate) use grad_weight::{Conv1dGradWeight, Conv1dGradWeightPair};
 pub(crate) use grad_weight_gpu::VARIANTS as GRAD_WEIGHT_VARIANTS;
-pub(crate) use tiles::{BUSY, VARIANTS};
+pub(crate) use tiles::{BUSY, Problem, VARIANTS};
 
 use crate::error::Result;
 use crate::graph::{

@@ -1,7 +1,8 @@
 //! Which kernel a product gets, and how large its tiles are.
 
 use super::coop::{self, CoopTile};
-use crate::device::{Capabilities, Variant, always};
+use crate::device::{Capabilities, Choice, Variant, always, choose};
+use crate::error::Result;
 use crate::graph::Dispatch;
 
 /// Workgroups that keep a large GPU busy.
@@ -26,6 +27,13 @@ pub(crate) struct Problem {
     pub transposed: bool,
     /// Whether all operands are stored as `f16`.
     pub half: bool,
+}
+
+impl Problem {
+    /// The kernel chosen.
+    pub fn kernel(&self, capabilities: &Capabilities) -> Result<Choice<Kernel>> {
+        choose("conv1d", VARIANTS, self, capabilities)
+    }
 }
 
 /// A kernel with its configuration.
@@ -114,13 +122,6 @@ impl Kernel {
 
 /// The tile that every product can have.
 pub(super) const SMALL: Tile = Tile { m: 32, n: 32, thread_m4: 1, thread_n4: 1, slab4: 4 };
-
-/// Whether some kernel has the gate of so many channels as its epilogue; if not, why.
-pub(super) fn gates(columns: usize, capabilities: &Capabilities) -> Result<(), String> {
-    let problem = Problem { rows: 1, columns, channels: 4, transposed: false, half: false, gate: true };
-    let verdicts = VARIANTS.iter().map(|variant| (variant.admits)(&problem, capabilities).map(drop));
-    verdicts.reduce(|any, one| any.or(one)).unwrap_or_else(|| Err("no kernel".into()))
-}
 
 const fn registers(groups: u32, columns4: u32, subgroups: bool) -> Registers {
     Registers { groups, columns4, subgroups }

@@ -14,7 +14,7 @@ use crate::graph::{
 use crate::ops::conv1d::{BUSY, Conv1dGradInput, Conv1dGradWeight, Conv1dGradWeightPair, Epilogue, Product};
 use crate::ops::gate::{GateGrad, check_condition, give_condition};
 use crate::ops::sum::Sum;
-use crate::ops::{Activation, Case, CaseInput, Geometry, gate};
+use crate::ops::{Activation, Case, CaseInput, Geometry, conv1d, gate};
 use crate::random::Random;
 use grad::GatedProjectionGrad;
 
@@ -237,21 +237,28 @@ impl WaveNetLayer {
         Ok(())
     }
 
-    /// The layer as separate kernels, with the gate as the first one's epilogue or alone.
-    fn parts(&self, inputs: &Inputs<&Operand>, plan: &GpuPlan<'_>, gated: bool) -> Result<Vec<Dispatch>> {
-        let (z, pre) = (&plan.outputs[0], &plan.outputs[1]);
-        let convolution = Product {
+    /// The dilated convolution, with the gate as its epilogue or without it.
+    fn convolution<'a>(&self, inputs: &Inputs<&'a Operand>, outputs: &'a [Operand], gated: bool) -> Product<'a> {
+        let (z, pre) = (&outputs[0], &outputs[1]);
+        let target = if gated { z } else { pre };
+        Product {
             source: inputs.x,
             weight: inputs.dilated,
-            target: if gated { z } else { pre },
-            columns: if gated { z } else { pre }.shape.channels,
+            target,
+            columns: target.shape.channels,
             map: self.geometry().forward(),
             taps: self.kernel,
             transposed: false,
             bias: inputs.dilated_bias,
             add: inputs.condition,
             epilogue: if gated { Epilogue::Gate(pre) } else { Epilogue::Activation(Activation::Identity) },
-        };
+        }
+    }
+
+    /// The layer as separate kernels, with the gate as the first one's epilogue or alone.
+    fn parts(&self, inputs: &Inputs<&Operand>, plan: &GpuPlan<'_>, gated: bool) -> Result<Vec<Dispatch>> {
+        let (z, pre) = (&plan.outputs[0], &plan.outputs[1]);
+        let convolution = self.convolution(inputs, plan.outputs, gated);
         let mut dispatches = vec![convolution.dispatch(plan.capabilities)?];
         if !gated {
             dispatches.push(gate::dispatch(pre, None, None, z));
@@ -345,8 +352,10 @@ impl WaveNetLayer {
     }
 }
 
-/// What decides whether the fused kernel can be had.
+/// What decides which kernels a layer gets.
 pub(crate) struct Problem {
+    /// The dilated convolution with the gate as its epilogue.
+    gated: conv1d::Problem,
     gate: usize,
     rows: usize,
     /// Whether all weights lie in the flat vector, in the order of the inputs.
@@ -360,6 +369,7 @@ impl Problem {
         let offsets: Vec<usize> = weights.iter().flatten().filter_map(|w| w.param).collect();
         let expected = layer.input_count() - 1 - usize::from(layer.conditioned);
         Self {
+            gated: layer.convolution(inputs, outputs, true).planned(),
             gate: outputs[0].shape.channels,
             rows: outputs[0].planned.rows(),
             contiguous: present == expected && offsets.len() == present && offsets.is_sorted(),
@@ -413,14 +423,12 @@ pub(crate) enum Variation {
 pub(crate) const VARIANTS: &[Variant<Problem, Variation>] = &[
     Variant {
         name: "two products",
-        admits: |problem, capabilities| {
-            // The gate is an epilogue of the kernels without workgroup memory only.
-            let gate = Product::gates(problem.gate, capabilities);
-            gate.map(|()| Variation::TwoProducts)
+        // The gate is an epilogue of the kernels for software adapters and on matrices, wherever those are worth it.
+        admits: |problem, capabilities| match problem.gated.kernel(capabilities) {
+            Ok(_) => Ok(Variation::TwoProducts),
+            Err(error) => Err(error.to_string()),
         },
-        suits: |_, capabilities| {
-            if capabilities.software { Ok(()) } else { Err("for software adapters".into()) }
-        },
+        suits: always,
     },
     Variant {
         name: "fused",
