@@ -22,6 +22,8 @@ pub struct Observed {
 pub enum Outcome {
     /// Numbers, equal up to rounding.
     Reals(Vec<f32>),
+    /// Gradients of a network, which rounding can change by more: see `check::Tolerance`.
+    Gradients(Vec<f32>),
     /// Classes drawn by each stream, which rounding can change where two are all but equally likely.
     Draws(Vec<Vec<u32>>),
 }
@@ -29,6 +31,11 @@ pub enum Outcome {
 impl Observed {
     pub fn reals(name: impl Into<String>, values: Vec<f32>) -> Self {
         Self { name: name.into(), values: Outcome::Reals(values) }
+    }
+
+    /// What a program is checked by: of a training its gradients, else its outputs.
+    pub fn result(name: String, values: Vec<f32>, gradient: bool) -> Self {
+        Self { name, values: if gradient { Outcome::Gradients(values) } else { Outcome::Reals(values) } }
     }
 }
 
@@ -246,7 +253,7 @@ impl Subject for ProgramSubject<'_> {
             // Later steps of a training start from weights that differ by now, by as much as rounding does.
             for (name, tensor) in self.model.checked.iter().filter(|_| !trains || number == 0) {
                 let values = self.read(executor, *tensor)?;
-                observed.push(Observed::reals(format!("{name} of step {number}"), values));
+                observed.push(Observed::result(format!("{name} of step {number}"), values, trains));
             }
         }
         Ok(observed)
