@@ -250,7 +250,7 @@ impl Built {
         }
         let tolerance = check::tolerance(self.case.precision);
         let worst = check::compare(&subject.observe()?, &self.reference, tolerance)?;
-        Ok((subject, format!("the CPU executor: {worst:.1e} of the largest value, {tolerance}")))
+        Ok((subject, format!("the CPU executor: off by {worst:.1e}, {tolerance}")))
     }
 }
 
