@@ -26,7 +26,7 @@ pub struct Tolerance {
 /// In `f16` a number has 11 binary digits, and every activation is rounded on the way.
 pub fn tolerance(precision: Precision) -> Tolerance {
     match precision {
-        Precision::F32 => Tolerance { values: 1e-4, gradients: 1e-2 },
+        Precision::F32 => Tolerance { values: 1e-4, gradients: 1e-3 },
         Precision::F16 => Tolerance { values: 1e-2, gradients: 0.1 },
     }
 }
