@@ -51,7 +51,7 @@ fn store_sums(first_m: u32, first_n: u32, i: u32, j: u32, local: u32) {
         let n4 = first_n / 4u + (subgroup % SUBGROUPS_N * 2u + j) * columns + e % columns;
         let at = row * SUMS_STRIDE4 + e % columns;
 #ifdef GATE
-        store_gate(m, n4, sums[at], sums[at + columns]);
+        store_gate(m, n4, bias4(n4) + sums[at], bias4(n4 + p.n / 4u) + sums[at + columns]);
 #else
         store(m, n4, bias4(n4) + sums[at]);
 #endif
