@@ -12,29 +12,7 @@
 
 #import grid
 #import storage
-
-struct Sum {
-    workgroups: u32,
-    rows: u32,          // batch * time of dy
-    time: u32,          // of dy
-    src_time: u32,
-    taps: u32,
-    src_channels: u32,
-    n: u32,
-    multiply: i32,
-    step: i32,
-    shift: i32,
-    src_offset4: u32,
-    src_stride4: u32,
-    dy_offset4: u32,
-    dy_stride4: u32,
-    slab_rows: u32,
-    slabs: u32,
-    out_offset4: u32,
-    out_stride4: u32,
-    partial_rows: u32,  // taps * channels in, each tap padded to 4, and 4 of which the first is the bias
-    bias_offset4: u32,
-}
+#import weight_sum
 
 struct Params {
     sums: array<Sum, 2>,
@@ -115,11 +93,17 @@ override TILE_N: u32 = 64u;
 override THREAD_K4: u32 = 2u;
 override THREAD_N4: u32 = 1u;
 
-#ifdef SUBGROUPS
-@compute @workgroup_size(8)
-fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-                @builtin(subgroup_invocation_id) lane: u32) {
-    var workgroup = workgroup_index(id, count);
+// The work of a workgroup: which of the sums, which slab of its rows, which tile of its result.
+struct Tile {
+    which: u32,
+    slab: u32,
+    k: u32,
+    n: u32,
+    is_there: bool,
+}
+
+fn tile_of(index: u32) -> Tile {
+    var workgroup = index;
     var which = 0u;
 #ifdef PAIR
     if (workgroup >= p.sums[0].workgroups) {
@@ -128,19 +112,28 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     }
 #endif
     let sum = p.sums[which];
-    if (workgroup >= sum.workgroups) {
+    let tiles_n = (sum.n + TILE_N - 1u) / TILE_N;
+    let tiles_k = (sum.taps * ((sum.src_channels + 3u) / 4u) * 4u + TILE_K - 1u) / TILE_K;
+    return Tile(which, workgroup / (tiles_n * tiles_k), workgroup / tiles_n % tiles_k, workgroup % tiles_n,
+                workgroup < sum.workgroups);
+}
+
+#ifdef SUBGROUPS
+@compute @workgroup_size(8)
+fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                @builtin(subgroup_invocation_id) lane: u32) {
+    let tile = tile_of(workgroup_index(id, count));
+    if (!tile.is_there) {
         return;
     }
+    let which = tile.which;
+    let sum = p.sums[which];
     let src4 = (sum.src_channels + 3u) / 4u;
     let k4_end = sum.taps * src4;
     let n4_end = (sum.n + 3u) / 4u;
-    let tiles_n = (sum.n + TILE_N - 1u) / TILE_N;
-    let tiles_k = (k4_end * 4u + TILE_K - 1u) / TILE_K;
-    let slab = workgroup / (tiles_n * tiles_k);
-    let tile_k = workgroup / tiles_n % tiles_k;
-    let first_k4 = tile_k * (TILE_K / 4u);
-    let first_n4 = workgroup % tiles_n * (TILE_N / 4u) + lane;
-    let first_row = slab * sum.slab_rows;
+    let first_k4 = tile.k * (TILE_K / 4u);
+    let first_n4 = tile.n * (TILE_N / 4u) + lane;
+    let first_row = tile.slab * sum.slab_rows;
     let end_row = min(first_row + sum.slab_rows, sum.rows);
 
 #for g THREAD_K4
@@ -183,10 +176,10 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
         place = advance(sum, place, 1u);
     }
 
-    let to = slab * sum.partial_rows * n4_end + first_n4;
+    let to = tile.slab * sum.partial_rows * n4_end + first_n4;
 #for h THREAD_N4
     if (first_n4 + 8u * $hu < n4_end) {
-        if (tile_k == 0u) {
+        if (tile.k == 0u) {
             store_partial(which, to + 8u * $hu + 4u * k4_end * n4_end, bias$h);
         }
 #for g THREAD_K4
@@ -214,30 +207,20 @@ var<workgroup> b_tile: array<vec4<f32>, B_SIZE>;   // [row][n4]
 @compute @workgroup_size(THREADS)
 fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                 @builtin(local_invocation_index) local: u32) {
-    var workgroup = workgroup_index(id, count);
-    var which = 0u;
-#ifdef PAIR
-    if (workgroup >= p.sums[0].workgroups) {
-        workgroup -= p.sums[0].workgroups;
-        which = 1u;
-    }
-#endif
-    let sum = p.sums[which];
-    if (workgroup >= sum.workgroups) {
+    let tile = tile_of(workgroup_index(id, count));
+    if (!tile.is_there) {
         return;
     }
+    let which = tile.which;
+    let sum = p.sums[which];
     let columns_k = TILE_K / 4u;
     let columns_n = TILE_N / 4u;
     let src4 = (sum.src_channels + 3u) / 4u;
     let k4_end = sum.taps * src4;
     let n4_end = (sum.n + 3u) / 4u;
-    let tiles_n = (sum.n + TILE_N - 1u) / TILE_N;
-    let tiles_k = (k4_end * 4u + TILE_K - 1u) / TILE_K;
-    let slab = workgroup / (tiles_n * tiles_k);
-    let tile_k = workgroup / tiles_n % tiles_k;
-    let first_k4 = tile_k * columns_k;
-    let first_n4 = workgroup % tiles_n * columns_n;
-    let first_row = slab * sum.slab_rows;
+    let first_k4 = tile.k * columns_k;
+    let first_n4 = tile.n * columns_n;
+    let first_row = tile.slab * sum.slab_rows;
     let end_row = min(first_row + sum.slab_rows, sum.rows);
 
     // What this thread brings: the same column of several rows of a slab.
@@ -294,7 +277,7 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
         workgroupBarrier();
     }
 
-    let to = slab * sum.partial_rows * n4_end;
+    let to = tile.slab * sum.partial_rows * n4_end;
 #for g THREAD_K4
 #for h THREAD_N4
     {
@@ -308,7 +291,7 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     }
 #endfor
 #endfor
-    if (tile_k == 0u) {
+    if (tile.k == 0u) {
         b_tile[local] = bias;
         workgroupBarrier();
         if (local < columns_n && bring_n4 < n4_end) {

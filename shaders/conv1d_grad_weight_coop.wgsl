@@ -9,30 +9,9 @@ enable wgpu_cooperative_matrix;
 #import grid
 #import coop
 #import storage
+#import weight_sum
 
-struct Params {
-    workgroups: u32,
-    rows: u32,          // batch * time of dy
-    time: u32,          // of dy
-    src_time: u32,
-    taps: u32,
-    src_channels: u32,
-    n: u32,
-    multiply: i32,
-    step: i32,
-    shift: i32,
-    src_offset4: u32,
-    src_stride4: u32,
-    dy_offset4: u32,
-    dy_stride4: u32,
-    slab_rows: u32,     // a multiple of 32
-    slabs: u32,
-    out_offset4: u32,
-    out_stride4: u32,
-    partial_rows: u32,  // taps * channels in, each tap padded to 4, and 4 for the bias
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(0) var<uniform> p: Sum;
 @group(0) @binding(1) var<storage, read> src: array<act4>;
 @group(0) @binding(2) var<storage, read> dy: array<act4>;
 @group(0) @binding(3) var<storage, read_write> partial_sums: array<vec4<f32>>;

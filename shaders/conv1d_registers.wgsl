@@ -1,13 +1,12 @@
 // The convolution of conv1d.wgsl without workgroup memory, for adapters whose threads are the lanes of a CPU's vectors:
 // there a load of four channels is as dear as a hundred multiplications, whatever memory it reads.
 //
-// A workgroup is one subgroup of 8 lanes. A lane makes 8 GROUPS rows x COLUMNS4 groups of 4 channels; the lanes have the
-// same rows and different channels. Where SUBGROUPS, a lane loads every eighth row only and gives it to the others.
+// A workgroup is one subgroup of 8 lanes. A lane makes 8 rows x COLUMNS4 groups of 4 channels; the lanes have the same rows
+// and different channels. Where SUBGROUPS, each lane loads one of the rows and gives it to the others.
 
 #import grid
 #import product
 
-override GROUPS: u32 = 4u;      // of 8 rows
 override COLUMNS4: u32 = 2u;
 
 @compute @workgroup_size(8)
@@ -31,48 +30,42 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let first_n4 = tile % tiles_n * (8u * COLUMNS4) + lane;
     let step4 = 8u;
 #endif
-    let first_m = tile / tiles_n * (8u * GROUPS);
+    let first_m = tile / tiles_n * 8u;
 #for c COLUMNS4
     let bias$c = bias4(first_n4 + $cu * step4);
 #endfor
-#for g GROUPS
 #ifdef SUBGROUPS
-    let row$g = row_of(first_m + 8u * $gu + lane);
+    let row = row_of(first_m + lane);
 #else
 #for r 8
-    let row$g_$r = row_of(first_m + 8u * $gu + $ru);
+    let row$r = row_of(first_m + $ru);
 #endfor
 #endif
 #for r 8
 #for c COLUMNS4
-    var sum$g_$r_$c = bias$c;
-#endfor
+    var sum$r_$c = bias$c;
 #endfor
 #endfor
 
     let src4 = (p.src_channels + 3u) / 4u;
     for (var tap = 0u; tap < p.taps; tap += 1u) {
-#for g GROUPS
 #ifdef SUBGROUPS
-        let there$g = is_there(row$g, tap);
-        let from$g = place(row$g, tap);
+        let there = is_there(row, tap);
+        let start = place(row, tap);
 #else
 #for r 8
-        let there$g_$r = is_there(row$g_$r, tap);
-        let from$g_$r = place(row$g_$r, tap);
+        let there$r = is_there(row$r, tap);
+        let from$r = place(row$r, tap);
 #endfor
 #endif
-#endfor
         for (var c4 = 0u; c4 < src4; c4 += 1u) {
-#for g GROUPS
 #ifdef SUBGROUPS
-            let a$g = select(vec4<f32>(), load4(src[from$g + c4]), there$g);
+            let own = select(vec4<f32>(), load4(src[start + c4]), there);
 #else
 #for r 8
-            let a$g_$r = select(vec4<f32>(), load4(src[from$g_$r + c4]), there$g_$r);
+            let a$r = select(vec4<f32>(), load4(src[from$r + c4]), there$r);
 #endfor
 #endif
-#endfor
             // Weights of channels that are not there meet zeros of the source.
 #for c COLUMNS4
             let n4_$c = min(first_n4 + $cu * step4, p.weight_columns4 - 1u);
@@ -97,34 +90,30 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
                 let b$c = load4(weight[p.weight_offset4 + channel$c * p.weight_stride4 + n4_$c]);
 #endif
 #endfor
-#for g GROUPS
 #for r 8
                 {
 #ifdef SUBGROUPS
-                    let a = subgroupBroadcast(a$g[$k], $ru);
+                    let a = subgroupBroadcast(own[$k], $ru);
 #else
-                    let a = a$g_$r[$k];
+                    let a = a$r[$k];
 #endif
 #for c COLUMNS4
-                    sum$g_$r_$c += a * b$c;
+                    sum$r_$c += a * b$c;
 #endfor
                 }
-#endfor
 #endfor
             }
 #endfor
         }
     }
 
-#for g GROUPS
 #for r 8
 #ifdef GATE
-    store_gate(first_m + 8u * $gu + $ru, first_n4, sum$g_$r_0, sum$g_$r_1);
+    store_gate(first_m + $ru, first_n4, sum$r_0, sum$r_1);
 #else
 #for c COLUMNS4
-    store(first_m + 8u * $gu + $ru, first_n4 + 8u * $cu, sum$g_$r_$c);
+    store(first_m + $ru, first_n4 + 8u * $cu, sum$r_$c);
 #endfor
 #endif
-#endfor
 #endfor
 }

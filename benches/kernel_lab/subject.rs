@@ -158,15 +158,16 @@ fn forward(shape: &Shape) -> Result<Subject> {
 fn grad_input(shape: &Shape) -> Result<Subject> {
     let Convolution { mut graph, x, weight, geometry, flops, elements, .. } = convolution(shape)?;
     let dy = graph.input("dy", 0, shape.outputs)?;
-    let dx = ops::conv1d::grad_input(&mut graph, dy, weight, x, geometry)?;
+    let dx = ops::conv1d_grad_input(&mut graph, dy, weight, x, geometry)?;
     Subject::new(graph, &[x, dy], &[dx], flops, elements)
 }
 
 fn grad_weight(shape: &Shape) -> Result<Subject> {
     let Convolution { mut graph, x, weight, geometry, flops, elements, .. } = convolution(shape)?;
     let dy = graph.input("dy", 0, shape.outputs)?;
-    let (dw, db) = ops::conv1d::grad_weight(&mut graph, x, dy, weight, geometry)?;
-    Subject::new(graph, &[x, dy], &[dw, db], flops, elements)
+    let weight = graph.shape(weight);
+    let dw = ops::conv1d_grad_weight(&mut graph, x, dy, weight, geometry)?;
+    Subject::new(graph, &[x, dy], &[dw], flops, elements)
 }
 
 /// WaveNet's layer of half as many gate channels as the convolution has outputs.

@@ -44,6 +44,7 @@ const SHARED: &[(&str, &str)] = table! { "shared/":
     "product"
     "step"
     "storage"
+    "weight_sum"
     "workgroup_sum"
 };
 

@@ -257,12 +257,13 @@ impl<'a> Sums<'a> {
             .define("BIAS", bias)
             .define("PAIR", pair);
         let mut results = 0;
-        for ((sum, _), &scratch) in self.sums.iter().zip(&scratch) {
+        for (position, ((sum, _), &scratch)) in self.sums.iter().zip(&scratch).enumerate() {
             let (op, inputs, outputs) = sum;
             reduce = reduce.read(scratch).write(outputs[0].binding);
-            // Bindings have fixed places; one that is not used is a scrap of scratch memory.
-            reduce =
-                reduce.write(outputs.get(1).map_or(Binding::Scratch { index: 2, elements: 4 }, |bias| bias.binding));
+            // Bindings have fixed places; one that is not used is a scrap of scratch memory, of its own since WebGPU lets
+            // nothing be bound twice for writing.
+            let scrap = Binding::Scratch { index: 2 + position, elements: 4 };
+            reduce = reduce.write(outputs.get(1).map_or(scrap, |bias| bias.binding));
             let rows = op.geometry.kernel * inputs[0].shape.channels + usize::from(bias);
             results += rows * pad4(inputs[1].shape.channels) / 4;
         }

@@ -79,38 +79,6 @@ pub fn conv1d_add(
     graph.push_one(Conv1d { geometry, bias: bias.is_some(), add: true, activation }, &inputs)
 }
 
-/// Appends the gradient of a convolution's input `x`, of which only the shape is read, given that of its output: what
-/// [`Graph::backward`] appends.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
-pub fn grad_input(
-    graph: &mut Graph,
-    dy: TensorId,
-    weight: TensorId,
-    x: TensorId,
-    geometry: Geometry,
-) -> Result<TensorId> {
-    graph.push_one(Conv1dGradInput { geometry, add: false }, &[dy, weight, x])
-}
-
-/// Appends the gradients of a convolution's weight, of which only the shape is read, and bias: what [`Graph::backward`]
-/// appends.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
-pub fn grad_weight(
-    graph: &mut Graph,
-    x: TensorId,
-    dy: TensorId,
-    weight: TensorId,
-    geometry: Geometry,
-) -> Result<(TensorId, TensorId)> {
-    let op = Conv1dGradWeight { geometry, weight: graph.shape(weight), bias: true };
-    let sums = graph.push(op, &[x, dy])?;
-    Ok((sums[0], sums[1]))
-}
-
 impl Conv1d {
     fn bias_position(&self) -> Option<usize> {
         self.bias.then_some(2)

@@ -8,9 +8,6 @@ use crate::graph::Dispatch;
 /// Workgroups that keep a large GPU busy.
 pub(crate) const BUSY: usize = 128;
 
-/// The same for a software adapter.
-const SOFTWARE_BUSY: usize = 16;
-
 /// The lanes of a subgroup for which `conv1d_registers.wgsl` is written.
 pub(crate) const LANES: u32 = 8;
 
@@ -55,11 +52,10 @@ pub(crate) struct Tile {
     slab4: u32,
 }
 
-/// `conv1d_registers.wgsl`: groups of 8 rows and of 4 columns that a thread makes; `subgroups`: whether the lanes of a
-/// subgroup share what they load.
+/// `conv1d_registers.wgsl`: groups of 4 columns that a thread makes; `subgroups`: whether the lanes of a subgroup share
+/// what they load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Registers {
-    groups: u32,
     columns4: u32,
     subgroups: bool,
 }
@@ -88,7 +84,7 @@ impl Kernel {
             Self::Tile(tile) => (tile.m as usize, tile.n as usize),
             Self::Registers(registers) => {
                 let columns4 = if problem.gate { 1 } else { registers.columns4 };
-                ((LANES * registers.groups) as usize, (4 * LANES * columns4) as usize)
+                (LANES as usize, (4 * LANES * columns4) as usize)
             }
             Self::Coop(tile) => (tile.m() as usize, tile.columns(problem.gate) as usize),
         }
@@ -113,7 +109,6 @@ impl Kernel {
                 .constant("B_SIZE", tile.n * tile.slab4),
             Self::Registers(registers) => Dispatch::new("conv1d_registers", "main")
                 .define("SUBGROUPS", registers.subgroups)
-                .constant("GROUPS", registers.groups)
                 .constant("COLUMNS4", registers.columns4),
             Self::Coop(tile) => tile.product(problem.transposed),
         }
@@ -123,8 +118,8 @@ impl Kernel {
 /// The tile that every product can have.
 pub(super) const SMALL: Tile = Tile { m: 32, n: 32, thread_m4: 1, thread_n4: 1, slab4: 4 };
 
-const fn registers(groups: u32, columns4: u32, subgroups: bool) -> Registers {
-    Registers { groups, columns4, subgroups }
+const fn registers(columns4: u32, subgroups: bool) -> Registers {
+    Registers { columns4, subgroups }
 }
 
 fn admit_registers(registers: Registers, problem: &Problem, device: &Capabilities) -> Result<Kernel, String> {
@@ -145,16 +140,12 @@ pub(super) fn software(device: &Capabilities) -> Result<(), String> {
     if device.software { Ok(()) } else { Err("for software adapters".into()) }
 }
 
-/// Whether a kernel without workgroup memory is worth it: on a software adapter, and where enough of its tiles run.
+/// Whether a kernel without workgroup memory is worth it: on a software adapter, and where its columns are not half empty.
 fn suits_software(registers: Registers, problem: &Problem, device: &Capabilities) -> Result<(), String> {
     software(device)?;
     let columns = 4 * LANES as usize;
     if registers.columns4 > 1 && problem.columns <= columns && !problem.gate {
         return Err(format!("{columns} columns or fewer"));
-    }
-    let count = Kernel::Registers(registers).workgroups(problem);
-    if registers.groups > 1 && count < SOFTWARE_BUSY {
-        return Err(format!("{count} workgroups are fewer than {SOFTWARE_BUSY}"));
     }
     Ok(())
 }
@@ -190,11 +181,9 @@ pub(crate) const VARIANTS: &[Variant<Problem, Kernel>] = &[
     coop::product::<4, 2>("coop 4x2"),
     coop::product::<4, 1>("coop 4x1"),
     coop::product::<2, 1>("coop 2x1"),
-    registers!("subgroup 32x64", registers(4, 2, true)),
-    registers!("subgroup 64x32", registers(8, 1, true)),
-    registers!("subgroup 8x64", registers(1, 2, true)),
-    registers!("subgroup 8x32", registers(1, 1, true)),
-    registers!("registers 8x64", registers(1, 2, false)),
+    registers!("subgroup 8x64", registers(2, true)),
+    registers!("subgroup 8x32", registers(1, true)),
+    registers!("registers 8x64", registers(2, false)),
     tile!("tile 128x128", 128 x 128, 2 x 2, slab 4),
     tile!("tile 128x64", 128 x 64, 2 x 1, slab 4),
     tile!("tile 64x64", 64 x 64, 2 x 1, slab 4),
@@ -247,8 +236,8 @@ mod tests {
         }
         assert_eq!(name(4_096, 64, &software), "registers 8x64");
         let software = Capabilities { subgroup_width: Some(8), ..software };
-        assert_eq!(name(4_096, 64, &software), "subgroup 32x64");
-        assert_eq!(name(4_096, 32, &software), "subgroup 64x32");
+        assert_eq!(name(4_096, 64, &software), "subgroup 8x64");
+        assert_eq!(name(4_096, 32, &software), "subgroup 8x32");
         assert_eq!(name(60, 32, &software), "subgroup 8x32");
         assert_eq!(name(60, 40, &software), "subgroup 8x64");
     }
