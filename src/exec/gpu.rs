@@ -99,7 +99,7 @@ impl GpuExecutor {
         let mut inputs = BTreeMap::new();
         for (index, tensor) in program.tensors.iter().enumerate() {
             let id = TensorId::new(program.graph, index);
-            if let (Role::Input { .. }, Some(placement)) = (tensor.role, program.placement(id)) {
+            if let (Role::Input(_), Some(placement)) = (tensor.role, program.placement(id)) {
                 let words = program.allocations[placement.allocation].bytes() as usize / 4;
                 inputs.insert(id, place(placement.allocation, words));
             }

@@ -28,16 +28,22 @@ impl TensorId {
     }
 }
 
+/// How many positions a sequence of an input has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputTime {
+    /// The extent's time and so many more, or fewer.
+    Slack(isize),
+    /// So many, whatever the extent's time.
+    Fixed(usize),
+}
+
 /// Where a tensor's values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// An operator.
     Value,
-    /// The caller, before each step. Its time is the extent's time plus `slack`.
-    Input {
-        /// Positions more (or fewer) than the extent's time.
-        slack: isize,
-    },
+    /// The caller, before each step.
+    Input(InputTime),
     /// The flat vector of parameters; the index in the layout.
     Param(usize),
     /// The flat vector of gradients; the index of the parameter.
@@ -194,7 +200,15 @@ impl Graph {
     /// # Errors
     /// [`Error::Graph`] if the time would not be positive or there are no channels.
     pub fn input(&mut self, name: &str, slack: isize, channels: usize) -> Result<TensorId> {
-        self.any_input(name, slack, channels, Kind::Real)
+        self.any_input(name, InputTime::Slack(slack), channels, Kind::Real)
+    }
+
+    /// Real input `[batch, time, channels]` of which `time` does not follow the extent: a state, a target for each sequence.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if time or channels are 0.
+    pub fn input_fixed(&mut self, name: &str, time: usize, channels: usize) -> Result<TensorId> {
+        self.any_input(name, InputTime::Fixed(time), channels, Kind::Real)
     }
 
     /// Input of class ids, `[batch, time + slack]`.
@@ -202,18 +216,27 @@ impl Graph {
     /// # Errors
     /// [`Error::Graph`] if the time would not be positive.
     pub fn input_ids(&mut self, name: &str, slack: isize) -> Result<TensorId> {
-        self.any_input(name, slack, 1, Kind::Ids)
+        self.any_input(name, InputTime::Slack(slack), 1, Kind::Ids)
     }
 
-    fn any_input(&mut self, name: &str, slack: isize, channels: usize, kind: Kind) -> Result<TensorId> {
-        let shape = input_shape(self.extent, slack, channels, kind).ok_or_else(|| {
-            Error::Graph(format!(
-                "input {name}: time {} with slack {slack} and {channels} channels is empty",
-                self.extent.time
-            ))
+    /// Input of class ids or counts, `[batch, time]`, of which `time` does not follow the extent: the lengths of sequences.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if time is 0.
+    pub fn input_ids_fixed(&mut self, name: &str, time: usize) -> Result<TensorId> {
+        self.any_input(name, InputTime::Fixed(time), 1, Kind::Ids)
+    }
+
+    fn any_input(&mut self, name: &str, time: InputTime, channels: usize, kind: Kind) -> Result<TensorId> {
+        let shape = input_shape(self.extent, time, channels, kind).ok_or_else(|| {
+            let time = match time {
+                InputTime::Slack(slack) => format!("time {} with slack {slack}", self.extent.time),
+                InputTime::Fixed(time) => format!("time {time}"),
+            };
+            Error::Graph(format!("input {name}: {time} and {channels} channels is empty"))
         })?;
         check_size(name, &shape)?;
-        Ok(self.new_tensor(name, shape, Role::Input { slack }, false))
+        Ok(self.new_tensor(name, shape, Role::Input(time), false))
     }
 
     /// A parameter of `shape` `[taps or blocks, channels in, channels out]`; `decay` says whether weight decay applies.
@@ -324,7 +347,10 @@ fn check_size(what: &str, shape: &Shape) -> Result<()> {
 }
 
 /// The size of an input at an extent; nothing if it would be empty.
-pub(crate) fn input_shape(extent: Extent, slack: isize, channels: usize, kind: Kind) -> Option<Shape> {
-    let time = extent.time.checked_add_signed(slack)?;
+pub(crate) fn input_shape(extent: Extent, time: InputTime, channels: usize, kind: Kind) -> Option<Shape> {
+    let time = match time {
+        InputTime::Slack(slack) => extent.time.checked_add_signed(slack)?,
+        InputTime::Fixed(time) => time,
+    };
     (time > 0 && channels > 0 && extent.batch > 0).then_some(Shape { batch: extent.batch, time, channels, kind })
 }

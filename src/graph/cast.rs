@@ -90,7 +90,7 @@ impl Graph {
             return Ok(());
         }
         for tensor in &mut self.tensors {
-            tensor.half = matches!(tensor.role, Role::Input { .. }) && tensor.shape.kind == Kind::Real;
+            tensor.half = matches!(tensor.role, Role::Input(_)) && tensor.shape.kind == Kind::Real;
         }
         let mut rewritten = Rewritten::default();
         for node in std::mem::take(&mut self.nodes) {

@@ -17,7 +17,7 @@ mod real;
 mod shape;
 
 pub(crate) use builder::input_shape;
-pub use builder::{Graph, Node, Role, State, Tensor, TensorId};
+pub use builder::{Graph, InputTime, Node, Role, State, Tensor, TensorId};
 pub use cost::Cost;
 pub(crate) use gemm::{Epilogue, Matrix, OuterSums, Panels, Rows, multiply};
 pub use gradient::Gradient;

@@ -179,8 +179,7 @@ impl Planner<'_> {
                 let (whole, part) = (node.inputs[0], node.outputs[0]);
                 let end = start + self.graph.shape(part).channels;
                 let aligned = start % 4 == 0 && (end.is_multiple_of(4) || end == self.graph.shape(whole).channels);
-                let roles =
-                    whole_value(part) && matches!(self.graph.tensor(whole).role, Role::Value | Role::Input { .. });
+                let roles = whole_value(part) && matches!(self.graph.tensor(whole).role, Role::Value | Role::Input(_));
                 (aligned && roles).then(|| vec![(part, whole, start)])
             }
         }
@@ -216,7 +215,7 @@ impl Planner<'_> {
         for (index, tensor) in self.graph.tensors.iter().enumerate() {
             let id = TensorId::new(self.graph.id, index);
             match tensor.role {
-                Role::Input { .. } => memory.own(id, tensor.name.clone(), self, Purpose::Input),
+                Role::Input(_) => memory.own(id, tensor.name.clone(), self, Purpose::Input),
                 Role::Param(param) => memory.flat(id, State::Params, param, self.graph),
                 Role::Grad(param) => memory.flat(id, State::Grads, param, self.graph),
                 Role::State(state) => memory.state(id, state, self.graph.shape(id).channels),

@@ -147,13 +147,14 @@ impl Program {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.tensors.len());
         for tensor in &self.tensors {
             shapes.push(match tensor.role {
-                Role::Input { slack } => input_shape(extent, slack, tensor.shape.channels, tensor.shape.kind)
-                    .ok_or_else(|| {
+                Role::Input(time) => {
+                    input_shape(extent, time, tensor.shape.channels, tensor.shape.kind).ok_or_else(|| {
                         Error::Graph(format!(
                             "input {} is empty at batch {} and time {}",
                             tensor.name, extent.batch, extent.time
                         ))
-                    })?,
+                    })?
+                }
                 _ => tensor.shape,
             });
         }
