@@ -23,12 +23,17 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "grad_norm"
     "loss_scale"
     "optimizer"
+    "recurrent"
+    "recurrent_grad"
+    "recurrent_grad_step"
+    "recurrent_step"
     "reduce"
     "regression_loss"
     "softmax_cross_entropy"
     "softmax_cross_entropy_grad"
     "sum"
     "sum_time"
+    "transpose"
     "wavenet_generate"
     "wavenet_layer"
 };
@@ -36,6 +41,9 @@ const SHADERS: &[(&str, &str)] = table! { "":
 /// `shaders/shared/*.wgsl`, for `#import`
 const SHARED: &[(&str, &str)] = table! { "shared/":
     "activation"
+    "cell"
+    "cell_backward"
+    "cell_forward"
     "channels"
     "coop"
     "grid"

@@ -287,8 +287,11 @@ impl Graph {
         let output_shapes = op.shapes(&shapes)?;
         output_shapes.iter().try_for_each(|shape| check_size(op.name(), shape))?;
         let differentiable = inputs.iter().any(|&t| self.tensor(t).differentiable);
-        let outputs: Vec<TensorId> =
-            output_shapes.into_iter().map(|s| self.new_tensor("", s, Role::Value, differentiable)).collect();
+        let mut outputs = Vec::with_capacity(output_shapes.len());
+        for (position, shape) in output_shapes.into_iter().enumerate() {
+            let differentiable = differentiable && op.differentiable(position);
+            outputs.push(self.new_tensor("", shape, Role::Value, differentiable));
+        }
         self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
         Ok(outputs)
     }

@@ -28,6 +28,13 @@ pub trait Op: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether a loss may depend on an output. Not on those that are there for the gradient rule alone, such as the gates of
+    /// a recurrent layer.
+    fn differentiable(&self, output: usize) -> bool {
+        let _ = output;
+        true
+    }
+
     /// Appends the operators that compute the gradients of the inputs.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ pub mod conv1d;
 pub mod embedding;
 pub mod gate;
 pub(crate) mod loss_scale;
+pub mod recurrent;
 mod reduce;
 pub mod regression_loss;
 pub mod softmax_cross_entropy;
@@ -24,6 +25,7 @@ pub use conv1d::{Geometry, conv1d, conv1d_add, conv1d_grad_input, conv1d_grad_we
 pub use embedding::embedding;
 pub use gate::gate;
 pub(crate) use loss_scale::loss_scale;
+pub use recurrent::{Cell, Recurrent, RecurrentInputs, recurrent};
 pub use regression_loss::{Reduction, mae, mse};
 pub use softmax_cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use split::split;

@@ -32,6 +32,11 @@ pub enum CaseInput {
         /// The standard deviation.
         scale: f32,
     },
+    /// The same, but no gradient is taken. Its sequences are as many as those of the ids, or one.
+    Constant {
+        /// The size.
+        shape: Shape,
+    },
     /// Random class ids.
     Ids {
         /// The size.
@@ -55,7 +60,7 @@ impl CaseInput {
     /// The size.
     pub fn shape(&self) -> Shape {
         match *self {
-            Self::Real { shape, .. } | Self::Ids { shape, .. } => shape,
+            Self::Real { shape, .. } | Self::Constant { shape } | Self::Ids { shape, .. } => shape,
         }
     }
 }
@@ -77,6 +82,7 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "conv1d", case: ops::conv1d::case },
     Entry { name: "embedding", case: ops::embedding::case },
     Entry { name: "gate", case: ops::gate::case },
+    Entry { name: "recurrent", case: ops::recurrent::case },
     Entry { name: "regression_loss", case: ops::regression_loss::case },
     Entry { name: "slice", case: ops::concat::slice_case },
     Entry { name: "softmax_cross_entropy", case: ops::softmax_cross_entropy::case },
@@ -91,6 +97,8 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "conv1d", variants: || names(ops::conv1d::VARIANTS) },
     Family { name: "conv1d_grad_weight", variants: || names(ops::conv1d::GRAD_WEIGHT_VARIANTS) },
     Family { name: "embedding_grad", variants: || names(ops::embedding::SPLITS) },
+    Family { name: "recurrent", variants: || names(ops::recurrent::VARIANTS) },
+    Family { name: "recurrent_grad", variants: || names(ops::recurrent::GRAD_VARIANTS) },
     Family { name: "wavenet_layer", variants: || names(ops::wavenet_layer::VARIANTS) },
 ];
 

@@ -68,9 +68,7 @@ fn compare(device: &Device, views: bool, precision: Precision) {
             store.write(State::Params, &case.flat()).unwrap();
             let mut executor = Executor::new(&case.program, &store).unwrap_or_else(|e| panic!("{what}: {e}"));
             executor.set_poison(true).unwrap();
-            for (tensor, ids) in &case.ids {
-                executor.write_ids(*tensor, ids).unwrap();
-            }
+            case.feed(&mut executor);
             executor.run(&Default::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
 
             for &output in &case.outputs {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use receptive::Gradients;
 use receptive::device::Device;
-use receptive::exec::{CpuExecutor, Element};
+use receptive::exec::{CpuExecutor, Element, Executor};
 use receptive::graph::{Extent, Graph, Init, Kind, Precision, Program, Shape, TensorId};
 use receptive::ops::{self, Case, CaseInput};
 use receptive::random::Random;
@@ -52,6 +52,8 @@ pub struct CaseProgram {
     /// (tensor, values) of real inputs, all of them parameters.
     pub reals: Vec<(TensorId, Vec<f32>)>,
     pub ids: Vec<(TensorId, Vec<u32>)>,
+    /// (tensor, values) of real inputs without gradient.
+    pub constants: Vec<(TensorId, Vec<f32>)>,
     pub outputs: Vec<TensorId>,
     /// (output, its given gradient's values).
     pub seeds: Vec<(TensorId, Vec<f32>)>,
@@ -85,10 +87,11 @@ impl CaseProgram {
             }
             values
         };
-        let extent = case.inputs.iter().map(|i| i.shape()).find(|s| s.kind == Kind::Ids);
+        let inputs = case.inputs.iter().filter(|input| !matches!(input, CaseInput::Real { .. })).map(|i| i.shape());
+        let extent = inputs.max_by_key(|shape| (shape.kind == Kind::Ids, shape.batch));
         let extent = extent.map_or(Extent { batch: 1, time: 1 }, |s| Extent { batch: s.batch, time: s.time });
         let mut graph = Graph::new(extent).unwrap().with_precision(precision);
-        let (mut reals, mut ids, mut inputs) = (vec![], vec![], vec![]);
+        let (mut reals, mut ids, mut constants, mut inputs) = (vec![], vec![], vec![], vec![]);
         for (position, input) in case.inputs.iter().enumerate() {
             let name = format!("input{position}");
             match *input {
@@ -102,6 +105,11 @@ impl CaseProgram {
                 CaseInput::Real { shape, scale } => {
                     let tensor = graph.param(&name, shape, Init::Zeros, false).unwrap();
                     reals.push((tensor, away_from_zero(random, shape.len(), scale)));
+                    inputs.push(tensor);
+                }
+                CaseInput::Constant { shape } => {
+                    let tensor = graph.input_fixed(&name, shape.time, shape.channels).unwrap();
+                    constants.push((tensor, away_from_zero(random, shape.len(), 1.0)));
                     inputs.push(tensor);
                 }
                 CaseInput::Ids { shape, classes, masked } => {
@@ -123,7 +131,8 @@ impl CaseProgram {
         let mut gradients = None;
         if !reals.is_empty() {
             let mut pairs = vec![];
-            for (position, &output) in outputs.iter().enumerate() {
+            let of_op = outputs.iter().enumerate().filter(|&(position, _)| case.op.differentiable(position));
+            for (position, &output) in of_op {
                 let shape = graph.shape(output);
                 let seed = graph.param(&format!("seed{position}"), shape, Init::Zeros, false).unwrap();
                 seeds.push((output, away_from_zero(random, shape.len(), 1.0)));
@@ -133,7 +142,7 @@ impl CaseProgram {
             gradients = Some(graph.backward_from(&pairs).unwrap());
         }
         let program = Arc::new(graph.finish(&outputs, &[]).unwrap());
-        Self { program, reals, ids, outputs, seeds, seed_tensors, gradients }
+        Self { program, reals, ids, constants, outputs, seeds, seed_tensors, gradients }
     }
 
     /// A CPU executor with the inputs in place.
@@ -141,7 +150,7 @@ impl CaseProgram {
         let mut cpu = CpuExecutor::<T>::new(Arc::clone(&self.program)).unwrap();
         cpu.set_poison(true);
         let cast = |values: &[f32]| values.iter().map(|&v| T::of(f64::from(v))).collect::<Vec<T>>();
-        for (tensor, values) in &self.reals {
+        for (tensor, values) in self.reals.iter().chain(&self.constants) {
             cpu.write(*tensor, &cast(values)).unwrap();
         }
         for (tensor, (_, values)) in self.seed_tensors.iter().zip(&self.seeds) {
@@ -151,6 +160,16 @@ impl CaseProgram {
             cpu.write_ids(*tensor, values).unwrap();
         }
         cpu
+    }
+
+    /// Writes the inputs that are no parameters.
+    pub fn feed(&self, executor: &mut Executor) {
+        for (tensor, ids) in &self.ids {
+            executor.write_ids(*tensor, ids).unwrap();
+        }
+        for (tensor, values) in &self.constants {
+            executor.write(*tensor, values).unwrap();
+        }
     }
 
     /// The parameters as a flat vector.

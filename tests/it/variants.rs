@@ -51,9 +51,7 @@ fn compare(case: &CaseProgram, what: &str, capabilities: &Capabilities) -> Resul
     store.write(State::Params, &case.flat()).unwrap();
     let mut executor = Executor::with_capabilities(&case.program, &store, capabilities).unwrap();
     executor.set_poison(true).unwrap();
-    for (tensor, ids) in &case.ids {
-        executor.write_ids(*tensor, ids).unwrap();
-    }
+    case.feed(&mut executor);
     executor.run(&Default::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
     let gradients = case.gradients.iter().flat_map(|g| case.reals.iter().filter_map(|(real, _)| g.of(*real)));
     for (position, output) in case.outputs.iter().copied().chain(gradients).enumerate() {
