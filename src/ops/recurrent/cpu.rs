@@ -48,7 +48,8 @@ impl<T: Real> Epilogue<T> for Add<'_, T> {
 /// The columns of the weight that are multiplied at once: a candidate that is reset before its product comes after the gates.
 fn stages(cell: Cell, hidden: usize) -> Vec<Range<usize>> {
     let width = cell.gates() * hidden;
-    if cell.resets_before() { vec![0..2 * hidden, 2 * hidden..width] } else { vec![0..width] }
+    let first = if cell.resets_before() { 2 * hidden } else { width };
+    [0..first, first..width].into_iter().filter(|columns| !columns.is_empty()).collect()
 }
 
 pub(super) fn forward<T: Real>(op: &Recurrent, run: &mut CpuRun<'_, T>) {
