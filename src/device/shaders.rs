@@ -17,6 +17,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "conv1d_grad_weight"
     "conv1d_grad_weight_coop"
     "conv1d_registers"
+    "dropout"
     "embedding"
     "embedding_grad"
     "gate"

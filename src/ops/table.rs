@@ -75,6 +75,7 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "concat", case: ops::concat::case },
     Entry { name: "constant", case: ops::constant::case },
     Entry { name: "conv1d", case: ops::conv1d::case },
+    Entry { name: "dropout", case: ops::dropout::case },
     Entry { name: "embedding", case: ops::embedding::case },
     Entry { name: "gate", case: ops::gate::case },
     Entry { name: "regression_loss", case: ops::regression_loss::case },
