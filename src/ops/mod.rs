@@ -8,6 +8,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod gate;
 pub(crate) mod loss_scale;
+pub mod pool;
 mod reduce;
 pub mod regression_loss;
 pub mod softmax_cross_entropy;
@@ -26,6 +27,10 @@ pub use dropout::{dropout, spatial_dropout};
 pub use embedding::embedding;
 pub use gate::gate;
 pub(crate) use loss_scale::loss_scale;
+pub use pool::{
+    Pooled, Window, adaptive_avg_pool, adaptive_max_pool, avg_pool, dynamic_k, global_avg_pool, global_max_pool,
+    k_max_pool, max_pool,
+};
 pub use regression_loss::{Reduction, mae, mse};
 pub use softmax_cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use split::split;
