@@ -126,6 +126,8 @@ pub struct Graph {
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) params: ParamLayout,
+    /// Streams of random numbers given out.
+    streams: u32,
 }
 
 impl Graph {
@@ -150,7 +152,7 @@ impl Graph {
         static GRAPHS: AtomicU32 = AtomicU32::new(0);
         let id = GRAPHS.fetch_add(1, Ordering::Relaxed);
         let precision = Precision::default();
-        Ok(Self { id, extent, precision, tensors: vec![], nodes: vec![], params: ParamLayout::default() })
+        Ok(Self { id, extent, precision, tensors: vec![], nodes: vec![], params: ParamLayout::default(), streams: 0 })
     }
 
     /// The same, to be stored in another precision. To be set before gradients are taken: in `f16` the loss is scaled.
@@ -172,6 +174,12 @@ impl Graph {
     /// The parameters declared so far.
     pub fn params(&self) -> &ParamLayout {
         &self.params
+    }
+
+    /// A stream of random numbers that no other operator of the graph has. Graphs built in the same way give the same ones.
+    pub fn random_stream(&mut self) -> u32 {
+        self.streams += 1;
+        STREAM_OPS + self.streams - 1
     }
 
     /// A tensor's size; empty if it is of another graph.
@@ -331,6 +339,9 @@ impl Graph {
         TensorId::new(self.id, self.tensors.len() - 1)
     }
 }
+
+/// The first stream of operators: far from those of initial values, data and generation.
+const STREAM_OPS: u32 = 0x6f70_0000;
 
 /// More elements than this no device holds; kernels count in 32 bits.
 const MAX_ELEMENTS: usize = u32::MAX as usize;

@@ -4,9 +4,11 @@ pub mod activation;
 pub mod concat;
 pub mod constant;
 pub mod conv1d;
+pub mod dropout;
 pub mod embedding;
 pub mod gate;
 pub(crate) mod loss_scale;
+pub mod pool;
 pub mod recurrent;
 mod reduce;
 pub mod regression_loss;
@@ -22,9 +24,14 @@ pub use activation::{Activation, activate};
 pub use concat::{concat, slice};
 pub use constant::constant;
 pub use conv1d::{Geometry, conv1d, conv1d_add, conv1d_grad_input, conv1d_grad_weight};
+pub use dropout::{dropout, spatial_dropout};
 pub use embedding::embedding;
 pub use gate::gate;
 pub(crate) use loss_scale::loss_scale;
+pub use pool::{
+    Pooled, Window, adaptive_avg_pool, adaptive_max_pool, avg_pool, dynamic_k, global_avg_pool, global_max_pool,
+    k_max_pool, max_pool,
+};
 pub use recurrent::{Cell, Recurrent, RecurrentInputs, recurrent};
 pub use regression_loss::{Reduction, mae, mse};
 pub use softmax_cross_entropy::{CrossEntropy, softmax_cross_entropy};

@@ -9,6 +9,7 @@ mod concat;
 mod coop;
 mod cost;
 mod device;
+mod dropout;
 mod floor;
 mod generation;
 mod golden;
