@@ -4,7 +4,8 @@
 //   HALF_PACKED:  the same bits where a device has no f16 in shaders
 //   otherwise:    f32
 //
-// What is beyond the range of f16 must become infinite, by which the optimizer knows that the loss was scaled too much.
+// What is beyond the range of f16 must become infinite, by which the optimizer knows that the loss was scaled too much;
+// what is not a number must not become one.
 
 #ifdef HALF
 alias act4 = vec4<f16>;
@@ -13,8 +14,14 @@ fn load4(value: act4) -> vec4<f32> {
     return vec4<f32>(value);
 }
 
+// Some devices round towards zero here, so that nothing would become infinite. A constant infinity is an error in WGSL.
 fn pack4(value: vec4<f32>) -> act4 {
-    return vec4<f16>(value);
+    let word = bitcast<vec4<u32>>(value);
+    let size = word & vec4<u32>(0x7fffffffu);
+    let infinity = bitcast<vec4<f32>>((word ^ size) | vec4<u32>(0x7f800000u));
+    // From 65520 (0x477ff000) to infinity in one comparison; what is not a number stays.
+    let too_large = size - vec4<u32>(0x477ff000u) <= vec4<u32>(0x7f800000u - 0x477ff000u);
+    return vec4<f16>(select(value, infinity, too_large));
 }
 #else
 #ifdef HALF_PACKED
@@ -26,11 +33,14 @@ fn load4(value: act4) -> vec4<f32> {
 
 // Some devices round towards zero here, so that nothing would become infinite.
 fn pack2(value: vec2<f32>) -> u32 {
-    let infinity = select(vec2<u32>(0x7c00u), vec2<u32>(0xfc00u), value < vec2<f32>());
+    let word = bitcast<vec2<u32>>(value);
+    let size = word & vec2<u32>(0x7fffffffu);
     let bits = pack2x16float(clamp(value, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
     let finite = vec2<u32>(bits & 0xffffu, bits >> 16u);
-    // Compared so that what is not a number counts as too large.
-    let halves = select(infinity, finite, abs(value) < vec2<f32>(65520.0));
+    let infinity = ((word ^ size) >> vec2<u32>(16u)) | vec2<u32>(0x7c00u);
+    // By the bits, since what is not a number need not compare as such. 0x477ff000 is 65520.
+    let rounded = select(finite, infinity, size >= vec2<u32>(0x477ff000u));
+    let halves = select(rounded, vec2<u32>(0x7e00u), size > vec2<u32>(0x7f800000u));
     return halves.x | (halves.y << 16u);
 }
 

@@ -6,7 +6,7 @@ use receptive::data::{DataError, Prefetch};
 use receptive::exec::{Executor, Store};
 use receptive::graph::{Extent, Graph, Init, Precision, Program, Shape, State, StepArgs, TensorId};
 use receptive::nn::{WaveNet, WaveNetConfig};
-use receptive::ops::{self, Reduction};
+use receptive::ops::{self, Activation, Geometry, Reduction};
 use receptive::optim::{self, LossScale, OptimizerConfig};
 use receptive::train::{Event, Scaling, Task, Trainer, TrainerOptions};
 use receptive::{Device, Error, Result};
@@ -266,6 +266,81 @@ fn what_is_read_is_what_was_written() {
             // The gradient is twice the values, of which the update takes a quarter away.
             assert_eq!(executor.read(after).unwrap(), values, "{device}");
             assert_eq!(executor.wait().unwrap()[0].values, [values[4]]);
+        }
+    }
+}
+
+#[test]
+fn what_f16_cannot_hold_is_infinite() {
+    let values = [
+        65504.0,
+        65519.9,
+        -65519.9,
+        65520.0,
+        -65520.0,
+        1e30,
+        -1e30,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        32768.0,
+        -0.0,
+    ];
+    for device in gpus() {
+        let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap().with_precision(Precision::F16);
+        let vector = graph.param("vector", Shape::vector(values.len()), Init::Zeros, true).unwrap();
+        let same = ops::scale(&mut graph, vector, 1.0).unwrap();
+        let twice = ops::scale(&mut graph, vector, 2.0).unwrap();
+        let program = Arc::new(graph.finish(&[same, twice], &[]).unwrap());
+        let store = Store::new(&device);
+        let mut flat = vec![0.0; program.params().flat_len()];
+        program.params().get(0).unwrap().scatter(&values, &mut flat);
+        store.write(State::Params, &flat).unwrap();
+        let mut executor = Executor::new(&program, &store).unwrap();
+        executor.run(&StepArgs::default()).unwrap();
+        for (tensor, factor) in [(same, 1.0), (twice, 2.0)] {
+            let actual = executor.read(tensor).unwrap();
+            for (&value, actual) in values.iter().zip(actual) {
+                // Rounded when it is read, and again when the product is written.
+                let rounded = half::f16::from_f32(value).to_f32();
+                let expected = half::f16::from_f32(rounded * factor).to_f32();
+                let same = expected == actual || (expected.is_nan() && actual.is_nan());
+                assert!(same, "{value} * {factor} on {device}: {actual}, not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_so() {
+    const CHANNELS: usize = 6;
+    let extent = Extent { batch: 1, time: 16 };
+    let run = |device: &Device| {
+        let mut graph = Graph::new(extent).unwrap().with_precision(Precision::F16);
+        let x = graph.input("x", 0, CHANNELS).unwrap();
+        let shape = Shape::new(2, CHANNELS, 2 * CHANNELS);
+        let weight = graph.param("weight", shape, Init::Normal { std: 0.3 }, true).unwrap();
+        let y = ops::conv1d(&mut graph, x, weight, None, Geometry::causal(2, 1), Activation::Identity).unwrap();
+        let z = ops::gate(&mut graph, y, None).unwrap();
+        let program = Arc::new(graph.finish(&[y, z], &[]).unwrap());
+        let store = Store::new(device);
+        store.write(State::Params, &program.params().initial(1)).unwrap();
+        let mut executor = Executor::new(&program, &store).unwrap();
+        let mut values: Vec<f32> = (0..extent.time * CHANNELS).map(|i| (i as f32).sin()).collect();
+        values[5 * CHANNELS + 2] = f32::NAN;
+        executor.write(x, &values).unwrap();
+        executor.run(&StepArgs::default()).unwrap();
+        [y, z].map(|tensor| executor.read(tensor).unwrap())
+    };
+    for device in gpus().into_iter().chain([Device::cpu()]) {
+        for (name, values) in ["conv1d", "gate"].into_iter().zip(run(&device)) {
+            let channels = values.len() / extent.time;
+            for (row, values) in values.chunks(channels).enumerate() {
+                // Both taps bring it to all channels.
+                let reached = row == 5 || row == 6;
+                let all = values.iter().all(|value| if reached { value.is_nan() } else { value.is_finite() });
+                assert!(all, "{name}, row {row} on {device}: {values:?}");
+            }
         }
     }
 }

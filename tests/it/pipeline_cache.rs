@@ -120,3 +120,14 @@ fn an_applications_device_keeps_no_file() {
     plan(&device);
     assert_eq!(device.as_gpu().unwrap().pipeline_cache(), None);
 }
+
+#[test]
+fn tests_leave_the_users_folder_alone() {
+    let set = std::env::var_os(CACHE_VARIABLE);
+    // The tests of a packed bundle run without cargo.
+    assert!(set.is_some() || std::env::var_os("CARGO").is_none(), "cargo does not set {CACHE_VARIABLE}");
+    let own = support::gpu();
+    if let (Some(folder), Some((path, _))) = (set, own.as_gpu().unwrap().pipeline_cache()) {
+        assert!(path.starts_with(folder), "{}", path.display());
+    }
+}
