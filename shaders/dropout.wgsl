@@ -1,6 +1,6 @@
 // Dropout, four channels a thread:
 //
-//   y[row, c] = x[row, c] * scale where random number (row / group_rows) * channels + c of the step is kept, else 0
+//   y[row, c] = x[row, c] * scale where random number (row / group_rows) * channels + c of the step is kept, else 0; ONES: without x
 
 #import grid
 #import storage
@@ -56,7 +56,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
             bits = vec4<u32>(bits.w, next.xyz);
         }
     }
+#ifdef ONES
+    let value = vec4<f32>(p.scale);
+#else
     let value = load4(x[p.x_offset4 + row * p.x_stride4 + c4]) * p.scale;
+#endif
     let kept = select(value, vec4<f32>(), bits < vec4<u32>(p.threshold));
     y[p.y_offset4 + row * p.y_stride4 + c4] = pack4(mask4(kept, c4 * 4u, p.channels));
 }

@@ -20,6 +20,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "dropout"
     "embedding"
     "embedding_grad"
+    "final_state"
     "gate"
     "global_pool"
     "grad_norm"

@@ -54,6 +54,16 @@ fn append(graph: &mut Graph, x: TensorId, p: f32, spatial: bool) -> Result<Tenso
     if p == 0.0 { Ok(x) } else { graph.push_one(op, &[x]) }
 }
 
+/// Appends a mask for each sequence of `x`, `[batch, 1, channels]`: 0 with probability `p`, in [0, 1), else `1 / (1 − p)`. To be
+/// used at all positions of a recurrent layer (Gal and Ghahramani 2016).
+///
+/// # Errors
+/// As [`dropout`].
+pub fn dropout_mask(graph: &mut Graph, x: TensorId, channels: usize, p: f32) -> Result<TensorId> {
+    let stream = graph.random_stream();
+    graph.push_one(DropoutMask { p, stream, channels }, &[x])
+}
+
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 struct Params {
@@ -162,6 +172,89 @@ impl Dropout {
         });
         Ok(())
     }
+}
+
+/// The factors of [`Dropout`] alone. Input: `[batch, time, _]`, of which only the batch is taken. Output: `[batch, 1, channels]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct DropoutMask {
+    pub p: f32,
+    pub stream: u32,
+    pub channels: usize,
+}
+
+impl DropoutMask {
+    fn dropout(&self) -> Dropout {
+        Dropout { p: self.p, stream: self.stream, spatial: false }
+    }
+}
+
+impl Op for DropoutMask {
+    fn name(&self) -> &'static str {
+        "dropout_mask"
+    }
+
+    fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        self.dropout().shapes(inputs)?;
+        Ok(vec![Shape::new(inputs[0].batch, 1, self.channels)])
+    }
+
+    fn differentiable(&self, _output: usize) -> bool {
+        false
+    }
+
+    fn full_precision(&self) -> FullPrecision {
+        FullPrecision::AsInputs
+    }
+
+    cpu_reference!();
+
+    fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
+        let (x, y, dropout) = (&plan.inputs[0], &plan.outputs[0], self.dropout());
+        let (y_offset4, y_stride4) = y.place4();
+        let params = Params {
+            rows: y.shape.rows() as u32,
+            group_rows: 1,
+            channels: self.channels as u32,
+            threshold: dropout.threshold(),
+            stream: self.stream,
+            scale: dropout.scale() as f32,
+            y_offset4,
+            y_stride4,
+            ..Params::zeroed()
+        };
+        Ok(vec![
+            Dispatch::new("dropout", "main")
+                .define("ONES", true)
+                .read(Binding::Step)
+                .read(x.binding)
+                .write(y.binding)
+                .params(&params)
+                .workgroups((y.shape.padded_len() / 4).div_ceil(256)),
+        ])
+    }
+}
+
+impl DropoutMask {
+    fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
+        let (step, y, dropout) = (run.step, &mut run.outputs[0], self.dropout());
+        let (threshold, scale) = (dropout.threshold(), T::of(dropout.scale()));
+        let mut bits = vec![0; self.channels];
+        for sequence in 0..y.shape.batch {
+            draw(&step, self.stream, sequence * self.channels, &mut bits);
+            let values = y.row(sequence);
+            values.fill(T::ZERO);
+            for (value, &bits) in values.iter_mut().zip(&bits) {
+                *value = if bits < threshold { T::ZERO } else { scale };
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn mask_case(random: &mut Random) -> Case {
+    let p = [0.0, 0.1, 0.5][random.below(3) as usize];
+    let op = DropoutMask { p, stream: random.bits(), channels: 1 + random.below(40) as usize };
+    Case::new(op, vec![CaseInput::Constant { shape: random_shape(random) }])
 }
 
 /// The random bits of the elements from `first` on: those of [`Random`] for (seed, stream, step).

@@ -6,6 +6,7 @@ pub mod constant;
 pub mod conv1d;
 pub mod dropout;
 pub mod embedding;
+pub mod final_state;
 pub mod gate;
 pub(crate) mod loss_scale;
 pub mod pool;
@@ -24,8 +25,9 @@ pub use activation::{Activation, activate};
 pub use concat::{concat, slice};
 pub use constant::constant;
 pub use conv1d::{Geometry, conv1d, conv1d_add, conv1d_grad_input, conv1d_grad_weight};
-pub use dropout::{dropout, spatial_dropout};
+pub use dropout::{dropout, dropout_mask, spatial_dropout};
 pub use embedding::embedding;
+pub use final_state::final_state;
 pub use gate::gate;
 pub(crate) use loss_scale::loss_scale;
 pub use pool::{

@@ -533,6 +533,115 @@ def check_published_sizes():
         assert sum(t.numel() for t in named.values()) == sum(p.numel() for p in model.parameters())
 
 
+# Recurrent layers
+
+RECURRENT = [
+    {"cell": "gru", "hidden": 5},
+    {"cell": "gru", "hidden": 4, "layers": 2, "bidirectional": True, "initial": True},
+    {"cell": "gru", "hidden": 7, "layers": 2, "lengths": [6, 3, 1]},
+    {"cell": "gru", "hidden": 8, "bidirectional": True, "lengths": [4, 6, 2], "initial": True},
+    {"cell": "gru", "hidden": 3, "bias": False},
+    {"cell": "lstm", "hidden": 5},
+    {"cell": "lstm", "hidden": 4, "layers": 2, "bidirectional": True, "initial": True},
+    {"cell": "lstm", "hidden": 7, "layers": 2, "lengths": [6, 3, 1]},
+    {"cell": "lstm", "hidden": 9, "bidirectional": True, "lengths": [4, 6, 2], "initial": True},
+    {"cell": "lstm", "hidden": 3, "bias": False},
+    {"cell": "tanh", "hidden": 5, "layers": 2, "bidirectional": True, "initial": True},
+    {"cell": "relu", "hidden": 6, "lengths": [6, 3, 1]},
+    {"cell": "keras_gru", "hidden": 5},
+    {"cell": "keras_gru", "hidden": 8, "initial": True},
+]
+
+
+class KerasGru(torch.nn.Module):
+    """Keras' GRU with reset_after=False and hard sigmoid gates, its weights in PyTorch's order (r, z, n) and layout."""
+
+    def __init__(self, inputs, hidden):
+        super().__init__()
+        self.hidden = hidden
+        self.weight_ih_l0 = torch.nn.Parameter(torch.zeros(3 * hidden, inputs))
+        self.weight_hh_l0 = torch.nn.Parameter(torch.zeros(3 * hidden, hidden))
+        self.bias_ih_l0 = torch.nn.Parameter(torch.zeros(3 * hidden))
+
+    def forward(self, x, initial=None):
+        def gate(value):
+            return torch.clamp(0.2 * value + 0.5, 0.0, 1.0)
+
+        h = x.new_zeros(x.shape[0], self.hidden) if initial is None else initial[0]
+        r_weight, z_weight, n_weight = self.weight_hh_l0.chunk(3)
+        states = []
+        for t in range(x.shape[1]):
+            xr, xz, xn = F.linear(x[:, t], self.weight_ih_l0, self.bias_ih_l0).chunk(3, dim=-1)
+            r, z = gate(xr + h @ r_weight.T), gate(xz + h @ z_weight.T)
+            n = torch.tanh(xn + (r * h) @ n_weight.T)
+            h = z * h + (1 - z) * n
+            states.append(h)
+        return torch.stack(states, dim=1), h[None]
+
+
+def recurrent_module(config, inputs):
+    hidden, layers = config["hidden"], config.get("layers", 1)
+    options = {
+        "num_layers": layers,
+        "bidirectional": config.get("bidirectional", False),
+        "bias": config.get("bias", True),
+        "batch_first": True,
+    }
+    match config["cell"]:
+        case "gru":
+            return torch.nn.GRU(inputs, hidden, **options)
+        case "lstm":
+            return torch.nn.LSTM(inputs, hidden, **options)
+        case "keras_gru":
+            return KerasGru(inputs, hidden)
+        case kind:
+            return torch.nn.RNN(inputs, hidden, nonlinearity=kind, **options)
+
+
+def recurrent_cases(dtype):
+    draw, cases = Draw(11, dtype), OpCases()
+    batch, time, inputs = 3, 6, 4
+    for config in RECURRENT:
+        module = recurrent_module(config, inputs).to(dtype)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(draw.normal(*parameter.shape, scale=0.5))
+        x = leaf(draw.normal(batch, time, inputs))
+        hidden = config["hidden"]
+        walks = config.get("layers", 1) * (2 if config.get("bidirectional") else 1)
+        is_lstm = config["cell"] == "lstm"
+        tensors = {"x": x}
+        names = ["h", "c"] if is_lstm else ["h"]
+        initial = None
+        if config.get("initial"):
+            states = [leaf(draw.normal(walks, batch, hidden)) for _ in names]
+            tensors |= {f"{name}0": state for name, state in zip(names, states)}
+            initial = tuple(states) if is_lstm else states[0]
+        lengths = config.get("lengths")
+        if lengths:
+            packed = torch.nn.utils.rnn.pack_padded_sequence(
+                x, torch.tensor(lengths), batch_first=True, enforce_sorted=False
+            )
+            y, last = module(packed, initial)
+            y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=time)
+        else:
+            y, last = module(x, initial)
+        last = last if is_lstm else (last,)
+        tensors["y"], tensors["dy"] = y, draw.normal(*y.shape)
+        loss = (y * tensors["dy"]).sum()
+        for name, state in zip(names, last):
+            tensors[f"{name}n"], tensors[f"d{name}n"] = state, draw.normal(*state.shape)
+            loss = loss + (state * tensors[f"d{name}n"]).sum()
+        loss.backward()
+        tensors["dx"] = x.grad
+        if initial is not None:
+            tensors |= {f"d{name}0": state.grad for name, state in zip(names, states)}
+        for name, parameter in module.named_parameters():
+            tensors[name], tensors[f"d{name}"] = parameter, parameter.grad
+        cases.add(config | {"inputs": inputs, "batch": batch, "time": time}, **tensors)
+    return cases.configs, cases.tensors
+
+
 # Files
 
 
@@ -572,6 +681,7 @@ def main():
     write("conv1d", conv_cases)
     write("ops", op_cases)
     write("optim", optim_cases)
+    write("recurrent", recurrent_cases)
     for name, config in WAVENETS.items():
         write(name, lambda dtype, config=config: wavenet_case(config, dtype))
 

@@ -15,6 +15,7 @@ mod generation;
 mod golden;
 mod golden_optim;
 mod golden_pytorch;
+mod golden_recurrent;
 mod golden_wavenet;
 mod gpu_matches_cpu;
 mod gradients;
@@ -26,6 +27,7 @@ mod losses;
 mod metrics;
 mod no_hidden_work;
 mod pipeline_cache;
+mod recurrent;
 mod resume_is_exact;
 mod shaders;
 #[path = "../../examples/shared/mod.rs"]

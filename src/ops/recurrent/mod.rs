@@ -215,7 +215,7 @@ impl Recurrent {
 }
 
 pub(super) fn case(random: &mut Random) -> Case {
-    let hidden = [1, 2, 3, 4, 7, 8, 16, 31, 32, 33, 40][random.below(11) as usize];
+    let hidden = [1, 2, 3, 5, 8, 13][random.below(6) as usize];
     let (batch, time) = (1 + random.below(4) as usize, 1 + random.below(12) as usize);
     let cell = Cell::ALL[random.below(Cell::ALL.len() as u32) as usize];
     let mut flag = || random.below(2) == 0;
