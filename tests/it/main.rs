@@ -26,6 +26,8 @@ mod metrics;
 mod no_hidden_work;
 mod pipeline_cache;
 mod resume_is_exact;
+#[cfg(feature = "tables")]
+mod series;
 mod shaders;
 #[path = "../../examples/shared/mod.rs"]
 mod shared;
