@@ -5,11 +5,17 @@ mod bad_checkpoints;
 mod bad_input;
 mod benchmark;
 mod chord;
+#[allow(dead_code, reason = "its own unit tests run here")]
+#[path = "../../examples/conv_gru/comparison.rs"]
+mod comparison;
 mod concat;
 mod coop;
 mod cost;
 mod device;
 mod floor;
+#[allow(dead_code, reason = "its own unit tests run here")]
+#[path = "../../examples/conv_gru/forecast.rs"]
+mod forecast;
 mod generation;
 mod golden;
 mod golden_optim;
