@@ -16,6 +16,8 @@ mod floor;
 #[allow(dead_code, reason = "its own unit tests run here")]
 #[path = "../../examples/conv_gru/forecast.rs"]
 mod forecast;
+#[cfg(feature = "tables")]
+mod forecasting;
 mod generation;
 mod golden;
 mod golden_optim;
