@@ -7,7 +7,7 @@
 //! - [`exec`]: runs programs, on a GPU or on the CPU.
 //! - [`nn`]: models. [`optim`]: optimizers and schedules. [`train`]: trainer, checkpoints, model files.
 //! - [`generate`]: autoregressive generation.
-//! - [`data`]: audio to batches; independent of everything else but [`random`].
+//! - [`data`]: audio and tables to batches; independent of everything else but [`random`].
 
 mod autodiff;
 pub mod data;

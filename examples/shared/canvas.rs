@@ -17,6 +17,7 @@ pub const MUTED: RGBColor = RGBColor(107, 114, 128);
 pub const GRID: RGBColor = RGBColor(229, 231, 235);
 pub const BLUE: RGBColor = RGBColor(37, 99, 235);
 pub const ORANGE: RGBColor = RGBColor(217, 87, 12);
+pub const GREEN: RGBColor = RGBColor(22, 163, 74);
 
 /// The font sits high in its line: labels centred at a tick are moved down by this many painted pixels.
 pub const LABEL_DROP: i32 = px(2) as i32;

@@ -4,7 +4,7 @@
 // Every example compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
-mod canvas;
+pub mod canvas;
 pub mod measure;
 pub mod plot;
 mod spectrogram;

@@ -1,6 +1,6 @@
 //! Pictures for people: learning curves, long-term spectra, and (from a file of its own) waveform and spectrogram.
 
-use super::canvas::{Area, BLUE, GRID, INK, LABEL_DROP, MUTED, ORANGE, anchored, numbers, paint, px, text};
+use super::canvas::{Area, BLUE, GREEN, GRID, INK, LABEL_DROP, MUTED, ORANGE, anchored, numbers, paint, px, text};
 use super::measure;
 pub use super::spectrogram::sample;
 use anyhow::Result;
@@ -14,7 +14,7 @@ const SIZE: (u32, u32) = (1200, 620);
 /// More raw points than this only make one grey patch.
 const MOST_POINTS: usize = 4000;
 
-type Chart<'a, 'b> = ChartContext<'a, BitMapBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+pub type Chart<'a, 'b> = ChartContext<'a, BitMapBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// A learning curve and what to measure it against.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +105,7 @@ fn baseline_labels(chart: &Chart<'_, '_>, baselines: &[(&str, f64)]) -> Result<(
 /// # Errors
 /// If the file cannot be written.
 pub fn spectra(path: &Path, title: &str, rate: u32, clips: &[(&str, &[f32])]) -> Result<()> {
-    const COLOURS: [RGBColor; 4] = [INK, BLUE, ORANGE, RGBColor(22, 163, 74)];
+    const COLOURS: [RGBColor; 4] = [INK, BLUE, ORANGE, GREEN];
     let highest = f64::from(rate.max(1)) / 2.0;
     let (from, to) = (50.0f64.min(highest / 4.0), highest / 2f64.powf(1.0 / 6.0));
     let points = 240;
@@ -146,7 +146,7 @@ pub fn spectra(path: &Path, title: &str, rate: u32, clips: &[(&str, &[f32])]) ->
 }
 
 /// Title at the left, key of the curves (name, colour, opacity) at the right.
-fn header(area: &Area<'_>, title: &str, key: &[(&str, RGBColor, u8)]) -> Result<()> {
+pub fn header(area: &Area<'_>, title: &str, key: &[(&str, RGBColor, u8)]) -> Result<()> {
     let style = |size, colour| anchored(size, colour, HPos::Left, VPos::Center);
     let middle = px(34) as i32;
     area.draw(&Text::new(title.to_owned(), (px(28) as i32, middle), style(24, INK)))?;
@@ -195,14 +195,25 @@ fn mesh(chart: &mut Chart<'_, '_>, x: &str, y: &str) -> Result<()> {
 
 /// The mesh over log₁₀ of frequency: lines and labels at 50, 100, 200, 500 … Hz.
 fn log_mesh(chart: &mut Chart<'_, '_>, y: &str) -> Result<()> {
+    let ticks = (0..6).flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(decade)));
+    let label = numbers(0.0, 100.0);
+    let ticks: Vec<(f64, String)> = ticks.map(|hz| (hz.log10(), label(&hz))).collect();
+    mesh_with_ticks(chart, "frequency (Hz)", (y, 10), &ticks)
+}
+
+/// A mesh with these ticks and labels below; `y` is the text at the left and how many labels there are at most.
+pub fn mesh_with_ticks(chart: &mut Chart<'_, '_>, x: &str, y: (&str, usize), ticks: &[(f64, String)]) -> Result<()> {
     let (x_range, y_range) = (chart.x_range(), chart.y_range());
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
+    let y_numbers = numbers(y_range.start, y_range.end);
+    let mut mesh = chart.configure_mesh();
+    if !x.is_empty() {
+        mesh.x_desc(x);
+    }
+    mesh.disable_x_mesh()
         .x_labels(0)
-        .x_desc("frequency (Hz)")
-        .y_desc(y)
-        .y_label_formatter(&numbers(y_range.start, y_range.end))
+        .y_desc(y.0)
+        .y_labels(y.1)
+        .y_label_formatter(&y_numbers)
         .y_label_offset(LABEL_DROP)
         .axis_desc_style(text(18, INK))
         .label_style(text(16, INK))
@@ -210,14 +221,11 @@ fn log_mesh(chart: &mut Chart<'_, '_>, y: &str) -> Result<()> {
         .bold_line_style(GRID.stroke_width(px(1)))
         .light_line_style(TRANSPARENT)
         .draw()?;
-    let ticks = (0..6).flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(decade)));
-    let label = numbers(0.0, 100.0);
-    for hz in ticks.filter(|hz| x_range.contains(&hz.log10())) {
-        let at = hz.log10();
-        chart.draw_series(LineSeries::new([(at, y_range.start), (at, y_range.end)], GRID.stroke_width(px(1))))?;
+    for (at, label) in ticks.iter().filter(|(at, _)| x_range.contains(at)) {
+        chart.draw_series(LineSeries::new([(*at, y_range.start), (*at, y_range.end)], GRID.stroke_width(px(1))))?;
         let area = chart.plotting_area();
-        let tick = EmptyElement::at((at, y_range.start))
-            + Text::new(label(&hz), (0, px(7) as i32), anchored(16, INK, HPos::Center, VPos::Top));
+        let tick = EmptyElement::at((*at, y_range.start))
+            + Text::new(label.clone(), (0, px(7) as i32), anchored(16, INK, HPos::Center, VPos::Top));
         area.draw(&tick)?;
     }
     Ok(())

@@ -136,6 +136,15 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// The error and its causes, without those that an error before them has told of already.
+pub fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match message.contains(&cause) {
+        true => message,
+        false if message.is_empty() => cause,
+        false => format!("{message}: {cause}"),
+    })
+}
+
 /// A whole number with commas between thousands.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();

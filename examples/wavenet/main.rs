@@ -39,17 +39,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            eprintln!("error: {}", shared::terminal::message(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and its causes, without those that an error before them has told of already.
-fn message(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match message.contains(&cause) {
-        true => message,
-        false if message.is_empty() => cause,
-        false => format!("{message}: {cause}"),
-    })
 }

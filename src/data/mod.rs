@@ -1,4 +1,6 @@
-//! Audio as training data for autoregressive models: files to clips, clips to a corpus, a corpus to batches.
+//! Training data: audio for autoregressive models (here), and tables of numbers for forecasting ([`series`]).
+//!
+//! Audio goes from files to clips, from clips to a corpus, from a corpus to batches:
 //!
 //! ```text
 //! .wav .flac ──audio::read──▶ Clip ──resample, trim──▶ Corpus { train, valid }
@@ -21,6 +23,7 @@ mod error;
 mod mu_law;
 mod pluck;
 mod prefetch;
+pub mod series;
 
 pub use chunks::{Batch, Chunks, Schedule, Split};
 pub use clip::{Clip, trim_silence};
@@ -37,4 +40,5 @@ mod stream {
     pub const SPLIT: u32 = 0x6461_0003;
     pub const MELODY: u32 = 0x6461_0004;
     pub const PLUCK: u32 = 0x6461_0005;
+    pub const WINDOWS: u32 = 0x6461_0006;
 }

@@ -5,12 +5,20 @@ mod bad_checkpoints;
 mod bad_input;
 mod benchmark;
 mod chord;
+#[allow(dead_code, reason = "its own unit tests run here")]
+#[path = "../../examples/conv_gru/comparison.rs"]
+mod comparison;
 mod concat;
 mod coop;
 mod cost;
 mod device;
 mod dropout;
 mod floor;
+#[allow(dead_code, reason = "its own unit tests run here")]
+#[path = "../../examples/conv_gru/forecast.rs"]
+mod forecast;
+#[cfg(feature = "tables")]
+mod forecasting;
 mod generation;
 mod golden;
 mod golden_optim;
@@ -29,6 +37,8 @@ mod no_hidden_work;
 mod pipeline_cache;
 mod recurrent;
 mod resume_is_exact;
+#[cfg(feature = "tables")]
+mod series;
 mod shaders;
 #[path = "../../examples/shared/mod.rs"]
 mod shared;

@@ -1,0 +1,216 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand, ValueEnum};
+use receptive::data::series::{Missing, ReadOptions, SeriesSplit, TextColumns, WindowOptions};
+use receptive::graph::Precision;
+use serde::{Deserialize, Serialize};
+
+/// Forecasts a column of a table: naively, or by a model that it trains.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  conv_gru train --data ETTh1.csv.gz --target OT --split 8640,2880,2880
+  conv_gru compare --data ETTh1.csv.gz --target OT --split 8640,2880,2880
+  conv_gru predict --model runs/forecast/forecaster.json --data ETTh1.csv.gz --out forecasts.csv";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model and draw what it forecasts
+    #[command(max_term_width = 100)]
+    Train(TrainArgs),
+    /// Forecast with a trained model
+    #[command(max_term_width = 100)]
+    Predict(PredictArgs),
+    /// Train several models in turn and compare them
+    #[command(max_term_width = 100)]
+    Compare(CompareArgs),
+}
+
+/// What makes the forecasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// The last value known
+    Naive,
+}
+
+impl ModelKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Naive => "naive",
+        }
+    }
+}
+
+/// Which table, how it is read, split and cut into windows.
+#[derive(Debug, Clone, Parser, Serialize)]
+pub struct DataArgs {
+    /// Table with a row for each moment, in time order: CSV, TSV or other text, compressed by gzip or not
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub data: PathBuf,
+    /// Column to forecast; columns of a file without a header are called c1, c2 …
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    pub target: String,
+    /// What to do about missing values: drop leaves out the rows in which one is missing (no window reaches across
+    /// them), ffill repeats the last value [default: a missing value is an error]
+    #[arg(long, value_name = "POLICY", value_parser = missing(), help_heading = "Data")]
+    pub missing: Option<Missing>,
+    /// Make a column of 0 and 1 for each text in a column of text, which is left out otherwise; dates always are
+    #[arg(long, help_heading = "Data")]
+    pub one_hot: bool,
+    /// Columns to leave out, such as row numbers
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', help_heading = "Data")]
+    pub exclude: Vec<String>,
+    /// Whether the first line names the columns [default: it does unless there is a number in it]
+    #[arg(long, value_name = "BOOL", help_heading = "Data")]
+    pub header: Option<bool>,
+    /// Training, validation and test, in time order: fractions, or rows such as 8640,2880,2880
+    #[arg(long, value_name = "A,B,C", default_value_t, value_parser = split, help_heading = "Data")]
+    pub split: SeriesSplit,
+    /// The column's unit, for tables and pictures, such as °C
+    #[arg(long, value_name = "TEXT", help_heading = "Data")]
+    pub unit: Option<String>,
+
+    /// Rows that a forecast looks back
+    #[arg(long, value_name = "N", default_value_t = 240, help_heading = "Windows")]
+    pub lookback: usize,
+    /// Look at every so many rows of them
+    #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Windows")]
+    pub step: usize,
+    /// Rows between the end of the window and the row to forecast, which is so many rows and a step after the last one
+    /// seen
+    #[arg(long, value_name = "D", default_value_t = 24, help_heading = "Windows")]
+    pub delay: usize,
+    /// Rows from one window to the next
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Windows")]
+    pub stride: usize,
+}
+
+impl DataArgs {
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            header: self.header,
+            missing: self.missing,
+            text: if self.one_hot { TextColumns::OneHot } else { TextColumns::Drop },
+            exclude: self.exclude.clone(),
+            ..ReadOptions::default()
+        }
+    }
+
+    pub fn windows(&self) -> WindowOptions {
+        WindowOptions { lookback: self.lookback, step: self.step, delay: self.delay, stride: self.stride }
+    }
+}
+
+/// How models are trained, and where the results go.
+#[derive(Debug, Clone, Parser, Serialize)]
+pub struct RunArgs {
+    /// Windows in a step
+    #[arg(long, value_name = "B", default_value_t = 128, help_heading = "Training")]
+    pub batch: usize,
+    /// Epochs; the one with the least error on the validation part is kept
+    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Training")]
+    pub epochs: u64,
+    /// Steps in an epoch [default: as many as it takes to see every window of the training part]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub steps_per_epoch: Option<u64>,
+    /// Learning rate
+    #[arg(long, value_name = "X", default_value_t = 1e-3, help_heading = "Training")]
+    pub learning_rate: f32,
+    /// Decides the starting weights and the order of the windows; a run is repeated by its seed
+    #[arg(long, value_name = "S", default_value_t = 0, help_heading = "Training")]
+    pub seed: u64,
+    /// auto (a GPU if there is one, else the CPU), cpu, gpu, software, a backend (vulkan, metal, dx12) or part of an
+    /// adapter's name
+    #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Training")]
+    pub device: String,
+    /// How a GPU stores activations and the weights it reads: f32 or f16
+    #[arg(long, value_name = "P", default_value_t, value_parser = precision(), help_heading = "Training")]
+    pub precision: Precision,
+
+    /// Folder for the results; what an earlier run left there is replaced
+    #[arg(long, value_name = "DIR", default_value = "runs/forecast", help_heading = "Results")]
+    pub out: PathBuf,
+    /// Forecasts in the picture at most
+    #[arg(long, value_name = "N", default_value_t = 336, help_heading = "Results")]
+    pub show: usize,
+}
+
+impl RunArgs {
+    /// What can be said of the options before anything is read.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.batch > 0, "--batch 0: a step needs at least 1 window");
+        ensure!(self.epochs > 0, "--epochs 0: there is nothing to train; give at least 1");
+        ensure!(self.steps_per_epoch != Some(0), "--steps-per-epoch 0: an epoch needs at least 1 step");
+        let rate = self.learning_rate;
+        ensure!(rate.is_finite() && rate > 0.0, "--learning-rate {rate}: must be above 0, such as 0.001");
+        ensure!(self.show > 1, "--show {}: a picture needs at least 2 forecasts", self.show);
+        ensure!(self.out.is_dir() || !self.out.exists(), "--out {}: this is a file; name a folder", self.out.display());
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Parser, Serialize)]
+#[command(args_override_self = true)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: DataArgs,
+    /// What makes the forecasts
+    #[arg(long, value_name = "NAME", value_enum, default_value = "naive", help_heading = "Training")]
+    pub model: ModelKind,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[command(args_override_self = true)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Models to compare [default: all]
+    #[arg(long, value_name = "NAME,…", value_enum, value_delimiter = ',', help_heading = "Training")]
+    pub models: Vec<ModelKind>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[command(args_override_self = true)]
+pub struct PredictArgs {
+    /// A forecaster.json that `train` wrote
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Table with the columns of the one that it was trained on
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// CSV to write: a line for each forecast, those of rows after the end of the table included; rows are counted from 0
+    #[arg(long, value_name = "FILE.csv")]
+    pub out: PathBuf,
+    /// Only the forecasts of the last so many rows [default: all]
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+}
+
+fn missing() -> impl TypedValueParser<Value = Missing> {
+    PossibleValuesParser::new(Missing::ALL.map(Missing::name)).try_map(|name| name.parse::<Missing>())
+}
+
+fn split(text: &str) -> Result<SeriesSplit, receptive::data::series::SeriesError> {
+    text.parse()
+}
+
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name| name.parse::<Precision>())
+}

@@ -1,0 +1,34 @@
+//! `conv_gru compare`: several models on the same forecasts.
+
+use anyhow::Result;
+use clap::ValueEnum as _;
+
+use crate::args::{CompareArgs, ModelKind};
+use crate::data::Data;
+use crate::shared::terminal::say;
+use crate::train::{make_folder, of, run};
+
+pub fn compare(args: &CompareArgs) -> Result<()> {
+    args.run.check()?;
+    let data = Data::open(&args.data)?;
+    let mut models = if args.models.is_empty() { ModelKind::value_variants().to_vec() } else { args.models.clone() };
+    // The others are measured against it.
+    if !models.contains(&ModelKind::Naive) {
+        models.insert(0, ModelKind::Naive);
+    }
+    let out = &args.run.out;
+    let mut results = Vec::new();
+    for model in models {
+        let folder = out.join(model.name());
+        make_folder(&folder)?;
+        results.push(run(model, &args.data, &args.run, &data, &folder)?);
+        // What is done stays if a later model fails.
+        of(&args.data, &args.run, &data, results.clone()).write(&out.join("compare.json"))?;
+    }
+    let comparison = of(&args.data, &args.run, &data, results);
+    comparison.picture(&out.join("compare.png"))?;
+    say(&format!("\n{}\n{}", comparison.title(), comparison.table().trim_end()));
+    let names = ["compare.json", "compare.png"].map(|name| out.join(name).display().to_string());
+    say(&format!("wrote {}, and a folder for each model beside them", names.join(", ")));
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `conv_gru predict`: forecasts for a table, beyond its end as well.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, ensure};
+use receptive::data::series::{Part, Series, Windows};
+
+use crate::args::PredictArgs;
+use crate::forecaster::Setup;
+use crate::shared::terminal::{grouped, say};
+
+/// Windows that are forecast at a time.
+const BATCH: usize = 128;
+
+pub fn predict(args: &PredictArgs) -> Result<()> {
+    ensure!(!args.out.is_dir(), "--out {}: this is a folder; name a file, such as forecasts.csv", args.out.display());
+    let setup = Setup::read(&args.model)?;
+    let mut forecaster = setup.forecaster().with_context(|| args.model.display().to_string())?;
+    let series = Series::read(&args.data, &setup.reading)?.select(&setup.features)?;
+    let rows = series.rows();
+    let windows = Windows::new(&series, &setup.target, &setup.normalisation, (Part::Whole, 0..rows), &setup.windows)?;
+    let target = series.column(&setup.target)?;
+
+    let first = args.last.map_or(0, |last| (rows + 1).saturating_sub(last));
+    let ready: Vec<usize> = (first..=rows).filter(|&row| windows.input_before(row).is_some()).collect();
+    let mut text = "row,time,forecast,truth\n".to_owned();
+    let mut last = None;
+    for ready in ready.chunks(BATCH) {
+        // The last batch is filled up, for a model is made for batches of one size.
+        let padded = ready.iter().chain(std::iter::repeat(&ready[0])).take(BATCH);
+        let input: Vec<f32> = padded.flat_map(|&row| windows.input_before(row).unwrap_or_default()).collect();
+        let forecasts = forecaster.forecast(&input, BATCH)?;
+        for (row, forecast) in ready.iter().map(|row| row + setup.windows.delay).zip(forecasts) {
+            let forecast = windows.in_units(forecast);
+            let truth = series.row(row).get(target).filter(|truth| !truth.is_nan());
+            let truth = truth.map_or(String::new(), ToString::to_string);
+            let time = series.time(row).unwrap_or_default().replace('"', "\"\"");
+            let _ = writeln!(text, "{row},\"{time}\",{forecast},{truth}");
+            last = Some((row, forecast));
+        }
+    }
+    let (row, forecast) = last.with_context(|| {
+        format!("{}: no window of {} rows without a gap ends there", args.data.display(), setup.windows.lookback)
+    })?;
+    std::fs::write(&args.out, text).with_context(|| format!("--out {}", args.out.display()))?;
+    let unit = setup.unit.map_or(String::new(), |unit| format!(" {unit}"));
+    let after = match (row + 1).saturating_sub(rows) {
+        0 => format!("row {}", grouped(row)),
+        after => format!("{} rows after the end of the table", grouped(after)),
+    };
+    say(&format!("{}, {after}: {forecast:.4}{unit}", setup.target));
+    say(&format!("wrote {} forecasts to {}", grouped(ready.len()), args.out.display()));
+    Ok(())
+}
