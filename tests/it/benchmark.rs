@@ -3,9 +3,42 @@
 
 use clap::Parser as _;
 
+use crate::support;
+
 #[allow(dead_code, reason = "its main is cargo's")]
 #[path = "../../benches/gpu_vs_cpu/main.rs"]
 mod gpu_vs_cpu;
+
+#[allow(dead_code, reason = "its main is cargo's")]
+#[path = "../../benches/kernel_lab/main.rs"]
+mod kernel_lab;
+
+fn lab(line: &[&str]) -> anyhow::Result<Vec<(String, anyhow::Result<kernel_lab::Row>)>> {
+    kernel_lab::run(&kernel_lab::Args::parse_from([&["kernel_lab", "--shape", "8x16,k2,d3,b1,t50"], line].concat()))
+}
+
+#[test]
+fn the_kernel_lab_checks_variants_in_both_precisions() {
+    let device = support::gpu().as_gpu().unwrap().info().name.clone();
+    for precision in ["f32", "f16"] {
+        for variant in ["tile 32x32", "parts"] {
+            let line = ["--device", &device, "--precision", precision, "--variant", variant, "--runs", "1"];
+            let rows = lab(&line).unwrap();
+            // Of each operator that has it: the three of a convolution, the three of a WaveNet.
+            assert!(rows.len() == 3 && rows.iter().all(|(_, row)| row.is_ok()), "{precision}: {rows:?}");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_lab_names_what_there_is() {
+    let device = support::gpu().as_gpu().unwrap().info().name.clone();
+    let error = |line: &[&str]| lab(line).unwrap_err().to_string();
+    let variants = error(&["conv1d", "--device", &device, "--variant", "nope"]);
+    assert!(variants.contains("nope") && variants.contains("tile 32x32") && !variants.contains("fused"), "{variants}");
+    assert!(error(&["--device", "cpu", "--precision", "f16"]).contains("f32"));
+    assert!(error(&["conv2d"]).contains("conv1d_grad_weight"));
+}
 
 #[test]
 fn a_workload_becomes_a_row_a_picture_and_a_table() {
