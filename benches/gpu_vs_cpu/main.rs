@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<Report> {
         notes: vec![],
         peers,
     };
-    let targets = machine::targets(&args.devices)?;
+    let targets = machine::targets(&args.devices, &mut report.notes)?;
     measure_ceilings(&targets, &args.precisions, effort, &mut report);
     let jobs = workloads::jobs(cases);
     for (index, job) in jobs.iter().enumerate() {
