@@ -12,7 +12,9 @@ use super::subject::Subject;
 /// What one variant took for one shape.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
+    /// The median of the runs.
     pub median: Duration,
+    /// The fastest run.
     pub min: Duration,
 }
 
