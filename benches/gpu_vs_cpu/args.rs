@@ -1,9 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use receptive::graph::Precision;
 
@@ -47,6 +47,9 @@ pub struct Args {
     bench: bool,
 }
 
+/// Of `--seconds`: more than a week, and far from what clocks can't count.
+const MOST_SECONDS: f64 = 1e6;
+
 const EXAMPLES: &str = "\
 Examples:
   cargo bench --bench gpu_vs_cpu -- --only wavenet_train --device cpu --device gpu
@@ -59,24 +62,76 @@ pub enum SizeClass {
 }
 
 impl SizeClass {
-    /// Whether a size of the workloads, such as `full_b16`, is of this class.
-    pub fn holds(self, size: &str) -> bool {
-        let name = match self {
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Small => "small",
             Self::Full => "full",
-        };
-        size.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+        }
+    }
+
+    /// Whether a size of the workloads, such as `full_b16`, is of this class.
+    pub fn holds(self, size: &str) -> bool {
+        size.strip_prefix(self.name()).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     }
 }
 
 impl Args {
     /// What can be said of the options before anything is measured.
     pub fn check(&self) -> Result<()> {
-        ensure!(self.seconds.is_finite() && self.seconds > 0.0, "--seconds {}: must be above 0", self.seconds);
+        let seconds = self.seconds;
+        ensure!(seconds > 0.0 && seconds <= MOST_SECONDS, "--seconds {seconds}: above 0 and at most {MOST_SECONDS}");
         if let Some(path) = &self.plot {
             let known = path.extension().is_some_and(|end| end == "svg" || end == "png");
             ensure!(known, "--plot {}: the name must end in .svg or .png", path.display());
         }
+        for (option, path) in [("--json", &self.json), ("--plot", &self.plot)] {
+            if let Some(path) = path {
+                writable(path).with_context(|| format!("{option} {}: can't be written", path.display()))?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// Opens the file for writing and leaves it as it was.
+fn writable(path: &Path) -> std::io::Result<()> {
+    let there = path.try_exists()?;
+    std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+    if there { Ok(()) } else { std::fs::remove_file(path) }
+}
+
+#[cfg(test)]
+#[allow(unused, reason = "tests/it runs them: cargo builds benchmarks without their tests")]
+mod tests {
+    use super::*;
+
+    fn check(line: &[&str]) -> Result<()> {
+        Args::try_parse_from([&["gpu_vs_cpu"], line].concat())?.check()
+    }
+
+    #[test]
+    fn times_are_bounded() {
+        for seconds in ["0", "-1", "nan", "inf", "1e20", "1000001"] {
+            let error = check(&[&format!("--seconds={seconds}")]).unwrap_err().to_string();
+            assert!(error.contains("--seconds") && error.contains("1000000"), "{error}");
+        }
+        check(&["--seconds", "1e6"]).unwrap();
+        check(&["--seconds", "1e-300"]).unwrap();
+    }
+
+    #[test]
+    fn files_that_cannot_be_written_are_found_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |name: &str| folder.path().join(name).display().to_string();
+        for option in ["--json", "--plot"] {
+            let path = name("none/x.png");
+            let error = format!("{:#}", check(&[option, &path]).unwrap_err());
+            assert!(error.contains(option) && error.contains(&path), "{error}");
+        }
+        assert!(check(&["--json", &name("")]).is_err(), "a folder");
+        std::fs::write(name("there.json"), "kept").unwrap();
+        check(&["--json", &name("there.json"), "--plot", &name("new.svg")]).unwrap();
+        assert_eq!(std::fs::read_to_string(name("there.json")).unwrap(), "kept");
+        assert!(!folder.path().join("new.svg").exists());
     }
 }

@@ -86,8 +86,9 @@ fn copy_on_host(bytes: u64, effort: Effort) -> Duration {
     let source = vec![1_u8; bytes as usize];
     let mut target = vec![0_u8; bytes as usize];
     let part = source.len().div_ceil(4 * rayon::current_num_threads());
+    let begun = Instant::now();
     // The first also brings the memory there.
-    let times = (0..=effort.runs.max(3)).map(|_| {
+    let times = (0..=effort.runs.max(3)).take_while(|&run| run <= 3 || begun.elapsed() < effort.time).map(|_| {
         let start = Instant::now();
         target.par_chunks_mut(part).zip(source.par_chunks(part)).for_each(|(target, source)| {
             target.copy_from_slice(source);
@@ -104,7 +105,8 @@ fn copy_on_gpu(gpu: &Gpu, bytes: u64, effort: Effort) -> Result<Duration> {
     let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let buffers = [gpu.buffer("copy", bytes, usage)?, gpu.buffer("copy", bytes, usage)?];
     let mut best = Duration::MAX;
-    for _ in 0..=effort.runs.max(3) {
+    let begun = Instant::now();
+    for _ in (0..=effort.runs.max(3)).take_while(|&run| run <= 3 || begun.elapsed() < effort.time) {
         let start = Instant::now();
         let index = gpu.scoped("copy", || {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());

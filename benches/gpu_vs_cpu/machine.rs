@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use receptive::Device;
+use receptive::device::AdapterSummary;
 use receptive::graph::Precision;
-use receptive::wgpu::DeviceType;
+use receptive::wgpu::{Backend, DeviceType};
 use serde::{Deserialize, Serialize};
 
 /// What tells one machine from another: ratios are only taken within one.
@@ -64,22 +65,59 @@ impl Target {
     }
 }
 
-/// The devices asked for, or the CPU executor and every adapter.
+/// The devices asked for; where none is, the CPU executor and every adapter that can be opened, with a note of each that
+/// can't.
 ///
 /// # Errors
-/// If one can't be opened.
-pub fn targets(asked: &[String]) -> Result<Vec<Target>> {
-    let every = || std::iter::once("cpu".to_owned()).chain(Device::adapters().into_iter().map(|adapter| adapter.name));
-    let names: Vec<String> = if asked.is_empty() { every().collect() } else { asked.to_vec() };
-    let mut targets: Vec<Target> = vec![];
-    for name in names {
-        let device = Device::select(&name)?;
-        let name = device.as_gpu().map_or("cpu".to_owned(), |gpu| gpu.info().name.clone());
-        if !targets.iter().any(|target| target.name == name) {
-            targets.push(Target { name, device });
+/// If one that is asked for can't be opened.
+pub fn targets(asked: &[String], notes: &mut Vec<String>) -> Result<Vec<Target>> {
+    let mut devices: Vec<Device> = vec![];
+    if asked.is_empty() {
+        devices.push(Device::Cpu);
+        devices.extend(opened(Device::open_all()?, notes));
+    }
+    for name in asked {
+        let device = Device::select(name)?;
+        // Two names may mean one device.
+        if !devices.iter().any(|other| identity(other) == identity(&device)) {
+            devices.push(device);
         }
     }
-    Ok(targets)
+    Ok(named(devices))
+}
+
+/// Those that could be opened.
+fn opened(all: Vec<(AdapterSummary, receptive::Result<Device>)>, notes: &mut Vec<String>) -> Vec<Device> {
+    let open = |(adapter, device): (AdapterSummary, receptive::Result<Device>)| match device {
+        Ok(device) => Some(device),
+        Err(error) => {
+            notes.push(format!("{adapter} is left out: {error}"));
+            None
+        }
+    };
+    all.into_iter().filter_map(open).collect()
+}
+
+/// What tells a device from others on this machine, as far as its driver says.
+fn identity(device: &Device) -> Option<(String, Backend, String)> {
+    device.as_gpu().map(|gpu| {
+        let info = gpu.info();
+        (info.name.clone(), info.backend, info.device_pci_bus_id.clone())
+    })
+}
+
+/// Each with a name of its own: after the first of several of one name they are numbered.
+fn named(devices: Vec<Device>) -> Vec<Target> {
+    let mut targets: Vec<Target> = vec![];
+    for device in devices {
+        let own = device.as_gpu().map_or("cpu".to_owned(), |gpu| gpu.info().name.clone());
+        let numbered = (2..).map(|number| format!("{own} #{number}"));
+        let mut names = std::iter::once(own.clone()).chain(numbered);
+        let free = |name: &String| targets.iter().all(|target| target.name != *name);
+        let name = names.find(free).unwrap_or(own);
+        targets.push(Target { name, device });
+    }
+    targets
 }
 
 #[cfg(test)]
@@ -96,6 +134,32 @@ mod tests {
         assert!(here.same(&machine("Zen", 16, Some("H100"))));
         assert!(!here.same(&machine("Zen", 16, Some("H200"))));
         assert!(!here.same(&machine("Zen", 2, None)) && !here.same(&machine("Core", 16, None)));
+    }
+
+    #[test]
+    fn devices_of_one_name_are_numbered() {
+        let names = |devices| named(devices).into_iter().map(|target| target.name).collect::<Vec<_>>();
+        assert_eq!(names(vec![Device::Cpu; 3]), ["cpu", "cpu #2", "cpu #3"]);
+        assert!(same_device("cpu #2", "cpu"));
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_opened_is_a_note() {
+        let Some(adapter) = Device::adapters().into_iter().next() else { panic!("the tests need an adapter") };
+        let refused = receptive::Error::NoDevice { asked: "this one".into(), message: "out of order".into() };
+        let mut notes = vec![];
+        let devices = opened(vec![(adapter.clone(), Err(refused)), (adapter.clone(), Ok(Device::Cpu))], &mut notes);
+        assert_eq!(devices.len(), 1);
+        assert!(notes.len() == 1 && notes[0].contains("out of order") && notes[0].contains(&adapter.name), "{notes:?}");
+    }
+
+    #[test]
+    fn names_that_mean_one_device_are_one_target() {
+        let name = Device::adapters().into_iter().next().expect("the tests need an adapter").name;
+        let asked = ["cpu", &name, &name.to_uppercase(), "CPU"].map(str::to_owned);
+        let targets = targets(&asked, &mut vec![]).unwrap();
+        assert_eq!(targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>(), ["cpu", &name]);
+        assert!(super::targets(&["no such adapter".to_owned()], &mut vec![]).is_err());
     }
 
     #[test]

@@ -34,14 +34,16 @@ use workloads::{Case, Workloads};
 
 fn main() -> Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).format_timestamp(None).init();
-    let report = run(&Args::parse())?;
+    let args = Args::parse();
+    let report = run(&args)?;
     println!("{}, {}\n\n{}\n{}", report.machine, report.date, table::table(&report), table::LEGEND);
+    draw(&args, &report)?;
     let failed = report.rows.iter().filter(|row| row.error.is_some()).count();
     ensure!(failed == 0, "{failed} rows failed, the table says how");
     Ok(())
 }
 
-/// Measures what the command line asks for and writes the files that it names.
+/// Measures what the command line asks for and writes it as JSON where that is asked for.
 pub fn run(args: &Args) -> Result<Report> {
     args.check()?;
     let peers = args.peers.iter().map(|path| Report::read(path)).collect::<Result<_>>()?;
@@ -57,7 +59,7 @@ pub fn run(args: &Args) -> Result<Report> {
         notes: vec![],
         peers,
     };
-    let targets = machine::targets(&args.devices)?;
+    let targets = machine::targets(&args.devices, &mut report.notes)?;
     measure_ceilings(&targets, &args.precisions, effort, &mut report);
     let jobs = workloads::jobs(cases);
     for (index, job) in jobs.iter().enumerate() {
@@ -72,10 +74,12 @@ pub fn run(args: &Args) -> Result<Report> {
             report.write(path)?;
         }
     }
-    if let Some(path) = &args.plot {
-        plot::plot(&report, path)?;
-    }
     Ok(report)
+}
+
+/// Draws the picture that the command line asks for.
+pub fn draw(args: &Args, report: &Report) -> Result<()> {
+    args.plot.iter().try_for_each(|path| plot::plot(report, path))
 }
 
 /// Before and after the rows: what else runs on the machine comes and goes.

@@ -90,6 +90,8 @@ fn groups(report: &Report) -> Vec<Group> {
         }
         let slowest = bars.iter().map(|bar| bar.ms).fold(0.0, f64::max);
         bars.iter_mut().for_each(|bar| bar.ratio = reference.unwrap_or(slowest) / bar.ms);
+        // A logarithmic axis has no place for others.
+        bars.retain(|bar| bar.ratio.is_finite() && bar.ratio > 0.0);
         Group { heading: format!("{workload}, {size}"), bars }
     };
     workloads(report).into_iter().map(group).filter(|group| !group.bars.is_empty()).collect()
@@ -246,10 +248,10 @@ mod tests {
             ms: Some(Spread { median: ms, min: ms, max: ms, iqr: None }),
             ..Row::default()
         });
-        serde_json::from_value(serde_json::json!({
-            "program": "p", "machine": {"cpu": "Zen", "cores": 2, "gpu": null}, "date": "", "rows": rows.collect::<Vec<_>>()
-        }))
-        .unwrap()
+        let empty = serde_json::json!({
+            "program": "p", "machine": {"cpu": "Zen", "cores": 2, "gpu": null}, "date": "", "rows": []
+        });
+        Report { rows: rows.collect(), ..serde_json::from_value(empty).unwrap() }
     }
 
     #[test]
@@ -257,6 +259,8 @@ mod tests {
         let ratios = |rows| groups(&report(rows))[0].bars.iter().map(|bar| bar.ratio).collect::<Vec<_>>();
         assert_eq!(ratios(&[("cpu", 10.0), ("A", 2.0), ("B", 40.0)]), [1.0, 5.0, 0.25]);
         assert_eq!(ratios(&[("A", 2.0), ("B", 40.0)]), [20.0, 1.0]);
+        let bad = [("A", 2.0), ("B", 0.0), ("C", -1.0), ("D", f64::NAN), ("E", 1e-320), ("cpu", 10.0)];
+        assert_eq!(ratios(&bad), [5.0, 1.0]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Rows, as this harness and the programs that it is compared with write them, and the ratios between them.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::ceilings::Ceilings;
@@ -11,6 +12,9 @@ use super::time::Spread;
 
 /// The device of rows on the CPU.
 pub const CPU: &str = "cpu";
+
+/// Times of a step that are believed, in milliseconds: from a picosecond to 30 years.
+const TIMES: RangeInclusive<f64> = 1e-9..=1e12;
 
 /// What one program measured on one machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,6 +106,23 @@ impl Row {
         Some(self.device_ms.or(self.ms)?.median)
     }
 
+    /// Whether its times are such.
+    fn check(&self) -> Result<()> {
+        for (what, times) in [("ms", self.ms), ("device_ms", self.device_ms), ("host_ms", self.host_ms)] {
+            for time in times.into_iter().flat_map(|times| [times.median, times.min, times.max]) {
+                let Self { workload, size, device, variant, precision, .. } = self;
+                ensure!(
+                    TIMES.contains(&time),
+                    "{what} of the row {workload} {size} {device} {variant} {precision} has {time:e} where a time in \
+                     milliseconds must be, {:e} to {:e}",
+                    TIMES.start(),
+                    TIMES.end()
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn same_workload(&self, other: &Self) -> bool {
         self.workload == other.workload && self.size == other.size
     }
@@ -122,11 +143,13 @@ impl Report {
     /// Reads the report of another program.
     ///
     /// # Errors
-    /// If the file can't be read or is none.
+    /// If the file can't be read or is none, or a row has a time that none takes.
     pub fn read(path: &Path) -> Result<Self> {
         let name = || format!("the report {}", path.display());
         let text = std::fs::read_to_string(path).with_context(name)?;
-        serde_json::from_str(&text).with_context(name)
+        let report: Self = serde_json::from_str(&text).with_context(name)?;
+        report.rows.iter().try_for_each(Row::check).with_context(name)?;
+        Ok(report)
     }
 
     /// Writes the report.
@@ -249,6 +272,22 @@ mod tests {
         // What is written is read again.
         report.write(&path).unwrap();
         assert_eq!(Report::read(&path).unwrap().rows, report.rows);
+        for time in ["0", "-0.0", "-1", "1e-300", "1e300"] {
+            for of in ["ms", "device_ms", "host_ms"] {
+                let times = format!(r#""{of}": {{"median": {time}, "min": 1, "max": 2}}"#);
+                std::fs::write(
+                    &path,
+                    text.replacen(r#""runs": 10"#, &times, 1).replacen(
+                        r#""ms": {"median": 64"#,
+                        r#""other": {"median": 64"#,
+                        1,
+                    ),
+                )
+                .unwrap();
+                let error = format!("{:#}", Report::read(&path).unwrap_err());
+                assert!(error.contains("peer.json") && error.contains("wavenet_train small cpu eager"), "{error}");
+            }
+        }
         std::fs::write(&path, "{}").unwrap();
         assert!(format!("{:#}", Report::read(&path).unwrap_err()).contains("peer.json"));
     }

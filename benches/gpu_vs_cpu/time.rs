@@ -78,7 +78,7 @@ pub fn measure(subjects: &mut [Box<dyn Subject + '_>], effort: Effort) -> Result
     let mut turns = |measure: &mut dyn FnMut(usize, &mut u64) -> Result<()>, time: Duration| -> Result<()> {
         let start = Instant::now();
         for run in 0..effort.runs as usize {
-            if run >= LEAST_RUNS && start.elapsed() > time * count as u32 {
+            if run >= LEAST_RUNS && start.elapsed() > time.saturating_mul(count as u32) {
                 break;
             }
             // There and back, so that none is always first.
@@ -94,7 +94,7 @@ pub fn measure(subjects: &mut [Box<dyn Subject + '_>], effort: Effort) -> Result
     turns(
         &mut |index, number| {
             let time = run(subjects[index].as_mut(), steps[index], number)?;
-            wall[index].push(milliseconds(time) / f64::from(steps[index] * subjects[index].units()));
+            wall[index].push(milliseconds(time) / (f64::from(steps[index]) * f64::from(subjects[index].units())));
             Ok(())
         },
         effort.time,

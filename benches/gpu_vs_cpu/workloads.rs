@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use indexmap::IndexMap;
 use receptive::graph::Precision;
 use serde::Deserialize;
@@ -47,9 +47,13 @@ pub struct Size {
 }
 
 impl Size {
+    /// A whole number from 1 to what can be meant.
     pub fn count(&self, key: &str) -> Result<usize> {
         let number = self.numbers.get(key).and_then(Value::as_u64);
-        number.map(|number| number as usize).with_context(|| format!("the workload has no whole number {key}"))
+        let number = number.with_context(|| format!("the workload has no whole number {key}"))?;
+        let most = MOST.iter().find(|(name, _)| *name == key).map_or(MOST_OTHERS, |&(_, most)| most);
+        ensure!((1..=most).contains(&number), "{key} of the workload is {number}, not from 1 to {most}");
+        Ok(number as usize)
     }
 
     pub fn real(&self, key: &str) -> Result<f64> {
@@ -64,6 +68,11 @@ impl Size {
         self
     }
 }
+
+/// The most of what multiplies layers, steps or the dilation.
+const MOST: [(&str, u64); 3] = [("steps", 1 << 20), ("stacks", 1 << 8), ("layers_per_stack", 24)];
+/// The most of any other number: products of a few still fit 64 bits.
+const MOST_OTHERS: u64 = 1 << 24;
 
 /// One workload at one size, in one precision.
 #[derive(Debug, Clone)]
@@ -92,13 +101,16 @@ impl Workloads {
         };
         let name = || format!("the workloads {}", path.display());
         let text = std::fs::read_to_string(&path).with_context(name)?;
-        serde_json::from_str(&text).with_context(name)
+        let workloads: Self = serde_json::from_str(&text).with_context(name)?;
+        let classes = workloads.classes;
+        ensure!((2..=1 << 16).contains(&classes), "{}: classes is {classes}, not from 2 to {}", name(), 1 << 16);
+        Ok(workloads)
     }
 
     /// The cases that the command line asks for, in the order of the file.
     ///
     /// # Errors
-    /// If a name fits nothing.
+    /// If a name fits nothing, or a workload has no size of the class.
     pub fn select(&self, args: &Args) -> Result<Vec<Case>> {
         for only in &args.only {
             if !self.workloads.keys().any(|name| name.starts_with(only.as_str())) {
@@ -110,6 +122,12 @@ impl Workloads {
         let mut cases = vec![];
         for (name, workload) in self.workloads.iter().filter(|(name, _)| asked(name)) {
             let sizes = workload.sizes.iter().filter(|(size, _)| args.size.holds(size));
+            ensure!(
+                sizes.clone().next().is_some(),
+                "the workload {name} has no {} size; it has {}",
+                args.size.name(),
+                workload.sizes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+            );
             for ((size_name, size), &precision) in
                 sizes.flat_map(|size| args.precisions.iter().map(move |precision| (size, precision)))
             {
@@ -126,6 +144,7 @@ impl Workloads {
                 });
             }
         }
+        ensure!(!cases.is_empty(), "there are no workloads in the file");
         Ok(cases)
     }
 }
@@ -182,6 +201,14 @@ mod tests {
         let full = select(&["--size", "full", "--only", "tcn_train"]).unwrap();
         assert_eq!(names(&full), ["tcn_train full", "tcn_train full_b512"]);
         assert_eq!(full[1].size.count("batch").unwrap(), 512);
+        let mut some = all();
+        some.workloads["wavenet_train"].sizes.retain(|size, _| size.starts_with("full"));
+        let args = |only| Args::parse_from(["gpu_vs_cpu", "--only", only]);
+        let error = some.select(&args("wavenet_train")).unwrap_err().to_string();
+        assert!(error.contains("wavenet_train has no small size") && error.contains("full"), "{error}");
+        some.select(&args("tcn_train")).unwrap();
+        some.workloads.clear();
+        assert!(some.select(&Args::parse_from(["gpu_vs_cpu"])).is_err());
         let error = select(&["--only", "wavenet", "--only", "resnet"]).unwrap_err().to_string();
         assert!(error.contains("resnet") && error.contains("wavenet_train"), "{error}");
     }
@@ -194,6 +221,19 @@ mod tests {
         let reduced = case.size.clone().at_most("time", 100).at_most("batch", 100).at_most("stacks", 1);
         assert_eq!((reduced.count("time").unwrap(), reduced.count("batch").unwrap()), (100, 8));
         assert!(reduced.count("stacks").is_err());
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_meant_are_refused() {
+        let case = &select(&["--only", "wavenet_generate"]).unwrap()[0];
+        for (key, most) in MOST.into_iter().chain([("batch", MOST_OTHERS)]) {
+            for (number, good) in [(0, false), (1, true), (most, true), (most + 1, false), (1 << 40, false)] {
+                let mut size = case.size.clone();
+                size.numbers.insert(key.into(), number.into());
+                assert_eq!(size.count(key).is_ok(), good, "{key} {number}");
+                assert!(good || size.count(key).unwrap_err().to_string().contains(key));
+            }
+        }
     }
 
     #[test]

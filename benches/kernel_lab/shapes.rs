@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::subject::Shape;
+use super::subject::Shape;
 
 /// Which list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

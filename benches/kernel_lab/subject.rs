@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use receptive::device::Capabilities;
 use receptive::exec::dispatches;
-use receptive::graph::{self, Extent, Graph, Init, Program, TensorId};
+use receptive::graph::{self, Extent, Graph, Init, Precision, Program, TensorId};
 use receptive::nn::{WaveNet, WaveNetConfig};
 use receptive::ops::wavenet_layer::LayerWeights;
 use receptive::ops::{self, Activation, Geometry};
@@ -82,6 +82,10 @@ impl Subject {
         };
         let inputs = inputs.iter().map(&mut normal).collect();
         let program = Arc::new(graph.finish(outputs, &[])?);
+        let element_bytes = match program.precision() {
+            Precision::F32 => 4,
+            Precision::F16 => 2,
+        };
         let flat = program.params().initial(7);
         Ok(Self {
             program,
@@ -90,7 +94,7 @@ impl Subject {
             ids: vec![],
             outputs: outputs.to_vec(),
             flops: flops as u64,
-            bytes: elements as u64 * 4,
+            bytes: elements as u64 * element_bytes,
             expected: OnceLock::new(),
         })
     }
@@ -112,15 +116,19 @@ pub struct Op {
     pub name: &'static str,
     /// Whose variants are compared.
     pub family: &'static str,
-    pub build: fn(&Shape) -> Result<Subject>,
+    pub build: fn(&Shape, Precision) -> Result<Subject>,
 }
 
 pub const OPS: &[Op] = &[
     Op { name: "conv1d", family: "conv1d", build: forward },
     Op { name: "conv1d_grad_input", family: "conv1d", build: grad_input },
     Op { name: "conv1d_grad_weight", family: "conv1d_grad_weight", build: grad_weight },
-    Op { name: "wavenet_layer", family: "wavenet_layer", build: |shape| layer(shape, false) },
-    Op { name: "wavenet_layer_and_back", family: "wavenet_layer", build: |shape| layer(shape, true) },
+    Op { name: "wavenet_layer", family: "wavenet_layer", build: |shape, precision| layer(shape, precision, false) },
+    Op {
+        name: "wavenet_layer_and_back",
+        family: "wavenet_layer",
+        build: |shape, precision| layer(shape, precision, true),
+    },
     Op { name: "wavenet_step", family: "wavenet_layer", build: wavenet_step },
 ];
 
@@ -136,10 +144,10 @@ struct Convolution {
 }
 
 /// The input is there with what lies before it.
-fn convolution(shape: &Shape) -> Result<Convolution> {
+fn convolution(shape: &Shape, precision: Precision) -> Result<Convolution> {
     let Shape { inputs, outputs, kernel, dilation, batch, time } = *shape;
     let geometry = Geometry::valid(kernel, dilation);
-    let mut graph = Graph::new(Extent { batch, time })?;
+    let mut graph = Graph::new(Extent { batch, time })?.with_precision(precision);
     let x = graph.input("x", geometry.reach() as isize, inputs)?;
     let std = 1.0 / ((kernel * inputs) as f32).sqrt();
     let weight = graph.param("weight", graph::Shape::new(kernel, inputs, outputs), Init::Normal { std }, true)?;
@@ -149,21 +157,21 @@ fn convolution(shape: &Shape) -> Result<Convolution> {
     Ok(Convolution { graph, x, weight, bias, geometry, flops, elements })
 }
 
-fn forward(shape: &Shape) -> Result<Subject> {
-    let Convolution { mut graph, x, weight, bias, geometry, flops, elements } = convolution(shape)?;
+fn forward(shape: &Shape, precision: Precision) -> Result<Subject> {
+    let Convolution { mut graph, x, weight, bias, geometry, flops, elements } = convolution(shape, precision)?;
     let y = ops::conv1d(&mut graph, x, weight, Some(bias), geometry, Activation::Identity)?;
     Subject::new(graph, &[x], &[y], flops, elements)
 }
 
-fn grad_input(shape: &Shape) -> Result<Subject> {
-    let Convolution { mut graph, x, weight, geometry, flops, elements, .. } = convolution(shape)?;
+fn grad_input(shape: &Shape, precision: Precision) -> Result<Subject> {
+    let Convolution { mut graph, x, weight, geometry, flops, elements, .. } = convolution(shape, precision)?;
     let dy = graph.input("dy", 0, shape.outputs)?;
     let dx = ops::conv1d_grad_input(&mut graph, dy, weight, x, geometry)?;
     Subject::new(graph, &[x, dy], &[dx], flops, elements)
 }
 
-fn grad_weight(shape: &Shape) -> Result<Subject> {
-    let Convolution { mut graph, x, weight, geometry, flops, elements, .. } = convolution(shape)?;
+fn grad_weight(shape: &Shape, precision: Precision) -> Result<Subject> {
+    let Convolution { mut graph, x, weight, geometry, flops, elements, .. } = convolution(shape, precision)?;
     let dy = graph.input("dy", 0, shape.outputs)?;
     let weight = graph.shape(weight);
     let dw = ops::conv1d_grad_weight(&mut graph, x, dy, weight, geometry)?;
@@ -171,10 +179,10 @@ fn grad_weight(shape: &Shape) -> Result<Subject> {
 }
 
 /// WaveNet's layer of half as many gate channels as the convolution has outputs.
-fn layer(shape: &Shape, backward: bool) -> Result<Subject> {
+fn layer(shape: &Shape, precision: Precision, backward: bool) -> Result<Subject> {
     let Shape { inputs: residual, outputs, kernel, dilation, batch, time } = *shape;
     let gate = outputs / 2;
-    let mut graph = Graph::new(Extent { batch, time })?;
+    let mut graph = Graph::new(Extent { batch, time })?.with_precision(precision);
     let mut param = |name: &str, shape: graph::Shape| {
         let std = 1.0 / (shape.rows() as f32).sqrt();
         graph.param(name, shape, Init::Normal { std }, true)
@@ -209,7 +217,7 @@ fn layer(shape: &Shape, backward: bool) -> Result<Subject> {
 
 /// A whole training step: layers of dilation 1, 2, 4, … up to the shape's dilation, twice; `inputs` residual and gate
 /// channels, `outputs` skip channels.
-fn wavenet_step(shape: &Shape) -> Result<Subject> {
+fn wavenet_step(shape: &Shape, precision: Precision) -> Result<Subject> {
     let Shape { inputs: residual, outputs: skip, kernel, dilation, batch, time } = *shape;
     let block = std::iter::successors(Some(1), |d| Some(d * 2)).take_while(|&d| d <= dilation);
     let dilations = block.collect::<Vec<_>>().repeat(2);
@@ -217,7 +225,7 @@ fn wavenet_step(shape: &Shape) -> Result<Subject> {
     let config =
         WaveNetConfig { residual, gate: residual, skip, head: skip, kernel, dilations, ..WaveNetConfig::small() };
     let classes = config.classes;
-    let mut graph = Graph::new(Extent { batch, time })?;
+    let mut graph = Graph::new(Extent { batch, time })?.with_precision(precision);
     let (input, logits) = WaveNet::new(config)?.append(&mut graph, 0)?;
     let target = graph.input_ids("target", 0)?;
     let loss = ops::softmax_cross_entropy(&mut graph, logits, target)?.loss;

@@ -6,6 +6,8 @@ use receptive::train::{Task, Trainer};
 
 use super::terminal::say;
 
+const HEADING: &str = "the time of the training steps but the first, in which kernels may have been compiled:";
+
 /// Trains by `run`; if `RECEPTIVE_TIMING` asks for it, shows where the time of the steps went.
 pub fn timed<T: Task, O, E: From<receptive::Error>>(
     trainer: &mut Trainer<T>,
@@ -17,7 +19,7 @@ pub fn timed<T: Task, O, E: From<receptive::Error>>(
     }
     trainer.set_timing(timing)?;
     let outcome = run(trainer)?;
-    say(&format!("\n{}\n", trainer.timings()?));
+    say(&format!("\n{HEADING}\n{}\n", trainer.timings()?));
     trainer.set_timing(Timing::Off)?;
     Ok(outcome)
 }

@@ -122,6 +122,13 @@ pub(super) fn open_best(adapters: &[wgpu::Adapter], wanted: Wanted<'_>, asked: &
     Err(Error::NoDevice { asked: asked.to_owned(), message })
 }
 
+/// Opens each of `adapters`.
+pub(super) fn open_all(adapters: &[wgpu::Adapter]) -> Result<Vec<(AdapterSummary, Result<Arc<Gpu>>)>> {
+    let cap = Tier::cap_from_env()?;
+    let all = adapters.iter().zip(summaries(adapters));
+    Ok(all.map(|(adapter, summary)| (summary, open(adapter, cap).map(Arc::new))).collect())
+}
+
 /// Opens one adapter with all its limits and the features the kernels know, or fewer where the driver refuses them.
 fn open(adapter: &wgpu::Adapter, cap: Tier) -> Result<Gpu> {
     let name = describe(&adapter.get_info());

@@ -129,6 +129,16 @@ impl Device {
         adapters::summaries(&adapters::enumerate())
     }
 
+    /// Opens every adapter of [`adapters`](Self::adapters), also those that share a name, of which
+    /// [`select`](Self::select) takes the best. What can't be opened is an error in its place.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if one of the crate's variables has no meaning.
+    pub fn open_all() -> Result<Vec<(AdapterSummary, Result<Device>)>> {
+        let opened = adapters::open_all(&adapters::enumerate())?;
+        Ok(opened.into_iter().map(|(summary, gpu)| (summary, gpu.map(Device::Gpu))).collect())
+    }
+
     /// The GPU, unless this is the CPU executor.
     pub fn as_gpu(&self) -> Option<&Arc<Gpu>> {
         match self {

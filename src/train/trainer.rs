@@ -39,6 +39,9 @@ pub struct Trainer<T: Task> {
     saved: Option<(PathBuf, u64)>,
     /// The first loss that was not finite, and its step.
     failed: Option<(u64, Failure)>,
+    timing: Timing,
+    /// Whether this trainer has made a step.
+    begun: bool,
 }
 
 /// What a step can't do without.
@@ -100,6 +103,8 @@ impl<T: Task> Trainer<T> {
             validation: None,
             saved: None,
             failed: None,
+            timing: Timing::Off,
+            begun: false,
         })
     }
 
@@ -170,6 +175,10 @@ impl<T: Task> Trainer<T> {
         let learning_rate = options.schedule.learning_rate(options.learning_rate, *step);
         executor.run(&StepArgs { learning_rate, step: *step, seed: options.seed })?;
         *step += 1;
+        if !std::mem::replace(&mut self.begun, true) && self.timing != Timing::Off {
+            // The first is forgotten.
+            self.executor.timings()?;
+        }
         Ok(())
     }
 
@@ -329,12 +338,15 @@ impl<T: Task> Trainer<T> {
         save_model(path, self.task.name(), &self.task.config(), layout, &flat, extra)
     }
 
-    /// Sets what is measured of the following training steps; see [`Executor::set_timing`].
+    /// Sets what is measured of the following training steps; see [`Executor::set_timing`]. The first step that this
+    /// trainer makes is left out: software drivers compile kernels when they first run.
     ///
     /// # Errors
     /// As [`Executor::set_timing`].
     pub fn set_timing(&mut self, timing: Timing) -> Result<()> {
-        self.executor.set_timing(timing)
+        self.executor.set_timing(timing)?;
+        self.timing = timing;
+        Ok(())
     }
 
     /// What was measured of the training steps since the last call; waits for all steps.

@@ -97,6 +97,18 @@ fn a_device_is_found_by_its_name_and_printed() {
 }
 
 #[test]
+fn every_adapter_is_opened() {
+    let all = Device::open_all().unwrap();
+    let summaries: Vec<_> = all.iter().map(|(summary, _)| summary.clone()).collect();
+    assert_eq!(summaries, Device::adapters());
+    let opened = |(summary, device): &(_, Result<Device>)| {
+        let summary: &receptive::device::AdapterSummary = summary;
+        device.as_ref().is_ok_and(|device| gpu_of(device).info().name == summary.name)
+    };
+    assert!(all.iter().any(opened), "{all:?}");
+}
+
+#[test]
 fn software_is_taken_only_when_asked_for() {
     let real = Device::adapters().iter().any(|adapter| adapter.kind != wgpu::DeviceType::Cpu);
     let device = Device::gpu();

@@ -41,7 +41,7 @@ fn every_operator_in_half_precision_without_f16_in_shaders() {
 
 /// How far a value may be off: `f32` sums in another order; or a few roundings to `f16`, which may be towards zero, and
 /// the step between its smallest numbers. A rounding of tanh(x) near 1 is a large part of its slope.
-fn tolerances(precision: Precision, expected: &[f32]) -> (f32, f32) {
+pub fn tolerances(precision: Precision, expected: &[f32]) -> (f32, f32) {
     let largest = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     match precision {
         Precision::F32 => (1e-5 * largest.max(1.0), 1e-5),

@@ -4,6 +4,8 @@ mod bad_checkpoints;
 #[cfg(feature = "audio")]
 mod bad_input;
 mod benchmark;
+#[cfg(target_os = "linux")]
+mod bundle;
 mod chord;
 #[allow(dead_code, reason = "its own unit tests run here")]
 #[path = "../../examples/conv_gru/comparison.rs"]

@@ -36,6 +36,27 @@ fn timing_changes_no_bit() {
     }
 }
 
+#[test]
+fn the_first_step_of_a_trainer_is_left_out() {
+    for device in devices() {
+        for mode in [Timing::Step, Timing::Op] {
+            let mut trainer = Trainer::new(task(), &device, options()).unwrap();
+            trainer.set_timing(mode).unwrap();
+            train(&mut trainer, 1).unwrap();
+            assert_eq!(trainer.timings().unwrap(), Timings::default(), "{device}");
+            train(&mut trainer, 4).unwrap();
+            let timings = trainer.timings().unwrap();
+            assert_eq!(timings.steps.len(), 3, "{device}");
+            let updates = timings.ops.iter().find(|op| op.name == "optimizer_update").map(|op| op.count);
+            assert_eq!(updates, (mode == Timing::Op).then_some(3), "{device}");
+            // Only the first.
+            trainer.set_timing(mode).unwrap();
+            train(&mut trainer, 5).unwrap();
+            assert_eq!(trainer.timings().unwrap().steps.len(), 1, "{device}");
+        }
+    }
+}
+
 /// An executor of a training step, with the extent that it is planned for.
 fn executor(device: &Device) -> (Executor, Store) {
     let model = WaveNet::new(config()).unwrap();

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use receptive::device::Capabilities;
 use receptive::exec::{Executor, Store, dispatches};
-use receptive::graph::{Shape, State};
+use receptive::graph::{Precision, Shape, State};
 use receptive::ops::conv1d::Conv1d;
 use receptive::ops::table::{FAMILIES, TABLE};
 use receptive::ops::{Activation, Case, CaseInput, Geometry};
 use receptive::random::Random;
 
+use crate::gpu_matches_cpu::tolerances;
 use crate::support::{CaseProgram, assert_close, gpu};
 
 /// What a device may lack, in the words of the variants that need it.
@@ -56,14 +57,23 @@ fn compare(case: &CaseProgram, what: &str, capabilities: &Capabilities) -> Resul
     let gradients = case.gradients.iter().flat_map(|g| case.reals.iter().filter_map(|(real, _)| g.of(*real)));
     for (position, output) in case.outputs.iter().copied().chain(gradients).enumerate() {
         let (expected, actual) = (cpu.read(output).unwrap(), executor.read(output).unwrap());
-        let scale = expected.iter().fold(1.0_f32, |most, value| most.max(value.abs()));
-        assert_close(&format!("{what}, result {position}"), &actual, &expected, 1e-5 * scale, 1e-5);
+        let (absolute, relative) = tolerances(case.program.precision(), &expected);
+        assert_close(&format!("{what}, result {position}"), &actual, &expected, absolute, relative);
     }
     Ok(())
 }
 
 #[test]
 fn every_variant_computes_what_the_cpu_computes() {
+    every_variant(Precision::F32);
+}
+
+#[test]
+fn every_variant_in_half_precision() {
+    every_variant(Precision::F16);
+}
+
+fn every_variant(precision: Precision) {
     let device = gpu();
     let capabilities = device.as_gpu().expect("not a GPU").capabilities();
     for (index, family) in FAMILIES.iter().enumerate() {
@@ -72,15 +82,16 @@ fn every_variant_computes_what_the_cpu_computes() {
             let mut random = Random::new(11, index as u32, 0);
             let (mut compared, mut reasons) = (0, vec![]);
             for case in cases(family.name, &mut random) {
-                let what = format!("{}: {variant}, {:?} on {:?}", family.name, case.op, case.inputs);
-                match compare(&CaseProgram::new(&case, &mut random), &what, &forcing) {
+                let what = format!("{precision}, {}: {variant}, {:?} on {:?}", family.name, case.op, case.inputs);
+                let case = CaseProgram::with(&case, &mut random, false, precision);
+                match compare(&case, &what, &forcing) {
                     Ok(()) => compared += 1,
                     Err(reason) => reasons.push(reason),
                 }
             }
             let lacking = |reason: &String| LACKING.iter().any(|lacking| reason.contains(lacking));
-            if !reasons.is_empty() && reasons.iter().all(lacking) {
-                eprintln!("not compared: {}", reasons[0]);
+            if let Some(reason) = reasons.iter().find(|reason| compared == 0 && lacking(reason)) {
+                eprintln!("not compared: {reason}");
                 continue;
             }
             assert!(compared > 0, "{}: {variant} was compared {compared} times: {reasons:?}", family.name);
