@@ -7,6 +7,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use receptive::data::series::{Missing, ReadOptions, SeriesSplit, TextColumns, WindowOptions};
 use receptive::graph::Precision;
+use receptive::nn::{ConvRnnConfig, RecurrentConfig};
+use receptive::ops::Cell;
 use serde::{Deserialize, Serialize};
 
 /// Forecasts a column of a table: naively, or by a model that it trains.
@@ -19,7 +21,7 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  conv_gru train --data ETTh1.csv.gz --target OT --split 8640,2880,2880
+  conv_gru train --data ETTh1.csv.gz --target OT --split 8640,2880,2880 --model conv-gru
   conv_gru compare --data ETTh1.csv.gz --target OT --split 8640,2880,2880
   conv_gru predict --model runs/forecast/forecaster.json --data ETTh1.csv.gz --out forecasts.csv";
 
@@ -42,12 +44,48 @@ pub enum Command {
 pub enum ModelKind {
     /// The last value known
     Naive,
+    /// A dense layer of 32 units over the window
+    Dense,
+    /// Three convolutions with pooling
+    Conv,
+    /// A GRU of 32 units
+    Gru,
+    /// An LSTM of 32 units
+    Lstm,
+    /// A GRU of 32 units on what two convolutions with pooling leave of the window
+    ConvGru,
+    /// The same with Keras' equations and the recurrent dropout of Chollet's weather example
+    Chollet,
+    /// Dilated causal convolutions in residual blocks
+    Tcn,
 }
 
 impl ModelKind {
+    /// The network of windows of `time` rows and `inputs` columns; nothing where there is nothing to train.
+    pub fn network(self, inputs: usize, time: usize) -> Option<ConvRnnConfig> {
+        let gru = RecurrentConfig::new(Cell::Gru { reset_after: true, hard: false }, 32);
+        Some(match self {
+            Self::Naive => return None,
+            Self::Dense => ConvRnnConfig::dense(inputs, time),
+            Self::Conv => ConvRnnConfig::convolutions(inputs, time),
+            Self::Gru => ConvRnnConfig::recurrent(inputs, time, gru),
+            Self::Lstm => ConvRnnConfig::recurrent(inputs, time, RecurrentConfig::new(Cell::Lstm { hard: false }, 32)),
+            Self::ConvGru => ConvRnnConfig::hybrid(inputs, time, gru),
+            Self::Chollet => ConvRnnConfig::chollet(inputs, time),
+            Self::Tcn => ConvRnnConfig::tcn(inputs, time),
+        })
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Naive => "naive",
+            Self::Dense => "dense",
+            Self::Conv => "conv",
+            Self::Gru => "gru",
+            Self::Lstm => "lstm",
+            Self::ConvGru => "conv-gru",
+            Self::Chollet => "chollet",
+            Self::Tcn => "tcn",
         }
     }
 }
@@ -167,7 +205,7 @@ pub struct TrainArgs {
     #[serde(flatten)]
     pub data: DataArgs,
     /// What makes the forecasts
-    #[arg(long, value_name = "NAME", value_enum, default_value = "naive", help_heading = "Training")]
+    #[arg(long, value_name = "NAME", value_enum, default_value = "conv-gru", help_heading = "Training")]
     pub model: ModelKind,
     #[command(flatten)]
     #[serde(flatten)]

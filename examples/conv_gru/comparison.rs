@@ -20,7 +20,7 @@ pub struct ModelResult {
     /// On the validation part, in the epoch that was kept.
     pub valid: ForecastError,
     pub test: ForecastError,
-    /// The mean over the epochs; nothing for a model that isn't trained.
+    /// Of the fastest epoch; nothing for a model that isn't trained.
     pub seconds_per_epoch: Option<f64>,
     pub epochs: u64,
     /// The epoch that was kept, counted from 1; the one with the least error on the validation part.

@@ -3,7 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use receptive::Device;
 use receptive::data::series::{ForecastError, Normalisation, ReadOptions, WindowBatch, WindowOptions, Windows};
+use receptive::exec::Store;
+use receptive::graph::State;
+use receptive::nn::{ConvRnn, ConvRnnConfig};
+use receptive::train::{Model, Predictor, load_model};
 use serde::{Deserialize, Serialize};
 
 use crate::args::ModelKind;
@@ -27,6 +32,20 @@ impl Forecaster for Naive {
         Ok(input.chunks_exact(input.len() / windows.max(1)).map(last).collect())
     }
 }
+
+/// A trained network.
+pub struct Network(pub Predictor);
+
+impl Forecaster for Network {
+    fn forecast(&mut self, input: &[f32], windows: usize) -> Result<Vec<f32>> {
+        Ok(self.0.forecast(input, windows)?)
+    }
+}
+
+/// The file of a network's weights, beside the setup.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The name of the kind of model in it.
+pub const KIND: &str = "forecast";
 
 /// What has to be known to use a forecaster on another table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,15 +72,19 @@ impl Setup {
         serde_json::from_str(&text).with_context(hint)
     }
 
-    /// The forecaster.
-    pub fn forecaster(&self) -> Result<Box<dyn Forecaster>> {
-        match self.model {
-            ModelKind::Naive => {
-                let target = self.features.iter().position(|name| *name == self.target);
-                let target = target.with_context(|| format!("{} is not among the columns", self.target))?;
-                Ok(Box::new(Naive { target, features: self.features.len() }))
-            }
+    /// The forecaster whose setup and weights lie in `folder`, for at most `batch` windows at once.
+    pub fn forecaster(&self, folder: &Path, device: &Device, batch: usize) -> Result<Box<dyn Forecaster>> {
+        if self.model == ModelKind::Naive {
+            let target = self.features.iter().position(|name| *name == self.target);
+            let target = target.with_context(|| format!("{} is not among the columns", self.target))?;
+            return Ok(Box::new(Naive { target, features: self.features.len() }));
         }
+        let file: Model<ConvRnnConfig> = load_model(folder.join(WEIGHTS), KIND)?;
+        let network = ConvRnn::new(file.config.clone())?;
+        let program = network.prediction(batch)?.program;
+        let store = Store::new(device);
+        store.write(State::Params, &file.flat(program.params())?)?;
+        Ok(Box::new(Network(Predictor::new(&network, &store, batch)?)))
     }
 }
 

@@ -1,8 +1,10 @@
 //! `conv_gru predict`: forecasts for a table, beyond its end as well.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use receptive::Device;
 use receptive::data::series::{Part, Series, Windows};
 
 use crate::args::PredictArgs;
@@ -15,7 +17,8 @@ const BATCH: usize = 128;
 pub fn predict(args: &PredictArgs) -> Result<()> {
     ensure!(!args.out.is_dir(), "--out {}: this is a folder; name a file, such as forecasts.csv", args.out.display());
     let setup = Setup::read(&args.model)?;
-    let mut forecaster = setup.forecaster().with_context(|| args.model.display().to_string())?;
+    let device = Device::auto()?;
+    let mut forecaster = setup.forecaster(args.model.parent().unwrap_or(Path::new("")), &device, BATCH)?;
     let series = Series::read(&args.data, &setup.reading)?.select(&setup.features)?;
     let rows = series.rows();
     let windows = Windows::new(&series, &setup.target, &setup.normalisation, (Part::Whole, 0..rows), &setup.windows)?;

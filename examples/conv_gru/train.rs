@@ -1,16 +1,26 @@
 //! `conv_gru train`: a forecaster from a table, its error and a picture of its forecasts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use receptive::Device;
 use receptive::data::series::ForecastError;
+use receptive::graph::State;
+use receptive::nn::ConvRnn;
+use receptive::optim::OptimizerConfig;
+use receptive::train::{Event, ForecastTask, Limit, Task as _, Trainer, TrainerOptions, save_model};
 
 use crate::args::{DataArgs, ModelKind, RunArgs, TrainArgs};
 use crate::comparison::{Comparison, ModelResult};
 use crate::data::Data;
 use crate::forecast::{self, ForecastPlot, Point};
-use crate::forecaster::{Forecaster, Setup, evaluate};
+use crate::forecaster::{Forecaster, KIND, Setup, WEIGHTS, evaluate};
+use crate::shared::plot;
 use crate::shared::terminal::{grouped, say};
+use crate::shared::timing::timed;
 
 pub fn train(args: &TrainArgs) -> Result<()> {
     args.run.check()?;
@@ -22,8 +32,9 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     let comparison = of(&args.data, &args.run, &data, vec![result]);
     comparison.write(&args.run.out.join("result.json"))?;
     say(&format!("\n{}\n{}", comparison.title(), comparison.table().trim_end()));
-    let names = ["forecaster.json", "settings.json", "result.json", "forecast.png"];
-    let written: Vec<String> = names.iter().map(|name| args.run.out.join(name).display().to_string()).collect();
+    let names = ["forecaster.json", WEIGHTS, "settings.json", "result.json", "loss.png", "forecast.png"];
+    let names = names.iter().filter(|name| args.run.out.join(name).exists());
+    let written: Vec<String> = names.map(|name| args.run.out.join(name).display().to_string()).collect();
     say(&format!("wrote {}", written.join(", ")));
     Ok(())
 }
@@ -55,10 +66,14 @@ pub fn run(model: ModelKind, args: &DataArgs, run: &RunArgs, data: &Data, out: &
         windows: args.windows(),
         reading: args.reading(),
     };
-    let (mut forecaster, trained) = match model {
-        ModelKind::Naive => (setup.forecaster()?, Trained::default()),
+    let device = Device::select(&run.device)?;
+    let windows = &data.parts.train;
+    let trained = match model.network(windows.features(), windows.steps()) {
+        Some(config) => learn(ConvRnn::new(config)?.with_precision(run.precision), model, run, data, &device, out)?,
+        None => Trained::default(),
     };
     setup.write(&out.join("forecaster.json"))?;
+    let mut forecaster = setup.forecaster(out, &device, run.batch)?;
     let deviation = data.parts.test.deviation();
     let (_, valid) = evaluate(&mut *forecaster, &data.parts.valid, run.batch)?;
     let test = picture(&out.join("forecast.png"), model, &mut *forecaster, run, data)?;
@@ -80,6 +95,74 @@ struct Trained {
     seconds_per_epoch: Option<f64>,
     epochs: u64,
     best_epoch: Option<u64>,
+}
+
+/// Trains a network for all epochs and saves the weights of the one with the least error on the validation part.
+fn learn(
+    network: ConvRnn,
+    model: ModelKind,
+    run: &RunArgs,
+    data: &Data,
+    device: &Device,
+    out: &Path,
+) -> Result<Trained> {
+    let parameters = network.parameter_count()?;
+    let optimizer = OptimizerConfig { clip_norm: Some(1.0), ..OptimizerConfig::default() };
+    let task = ForecastTask::new(network, data.parts.train.clone(), data.parts.valid.clone(), run.batch, optimizer)?;
+    let steps = run.steps_per_epoch.unwrap_or(task.steps_per_epoch());
+    let options = TrainerOptions { learning_rate: run.learning_rate, seed: run.seed, ..TrainerOptions::default() };
+    let mut trainer = Trainer::new(task, device, options)?;
+    say(&format!(
+        "{}: {} parameters, {} steps an epoch on {device}",
+        model.name(),
+        grouped(parameters),
+        grouped(steps as usize)
+    ));
+
+    let (mut seconds, mut best): (Vec<f64>, Option<(f32, u64, Vec<f32>)>) = (vec![], None);
+    let (mut losses, mut errors) = (vec![], vec![]);
+    timed(&mut trainer, |trainer| {
+        for epoch in 1..=run.epochs {
+            let (begun, mut sum) = (Instant::now(), 0.0);
+            trainer.run(Limit::steps(epoch * steps), &AtomicBool::new(false), &mut |event| {
+                if let Event::Step { loss, .. } = event {
+                    sum += f64::from(*loss);
+                }
+            })?;
+            seconds.push(begun.elapsed().as_secs_f64());
+            let error = trainer.validate()?.context("no windows to validate with")?;
+            let loss = (sum / steps as f64) as f32;
+            losses.push((epoch * steps, loss));
+            errors.push((epoch * steps, error));
+            let is_best = best.as_ref().is_none_or(|(least, ..)| error < *least);
+            if is_best {
+                best = Some((error, epoch, trainer.store().read(State::Params)?));
+            }
+            say(&format!(
+                "epoch {epoch}: training {loss:.4}, validation {error:.4} deviations{}, {:.1} s",
+                if is_best { " (best)" } else { "" },
+                seconds[seconds.len() - 1]
+            ));
+        }
+        anyhow::Ok(())
+    })?;
+    let (_, best_epoch, weights) = best.context("no epoch was trained")?;
+    let (config, program) = (trainer.task().model().config(), trainer.task().program());
+    save_model(out.join(WEIGHTS), KIND, config, program.params(), &weights, &BTreeMap::new())?;
+    let naive = data.parts.valid.naive_error().mae;
+    plot::losses(
+        &out.join("loss.png"),
+        &plot::LossPlot {
+            title: &format!("{}: mean absolute error of {}", model.name(), data.column),
+            train: &losses,
+            valid: &errors,
+            baselines: &[("naive", naive)],
+            unit: "deviations",
+        },
+    )?;
+    // The first epoch also compiles kernels, where that is not done when they are planned.
+    let seconds_per_epoch = seconds.iter().copied().min_by(f64::total_cmp);
+    Ok(Trained { parameters, seconds_per_epoch, epochs: run.epochs, best_epoch: Some(best_epoch) })
 }
 
 /// Draws a stretch of the test part; returns the error over all of it, in deviations.

@@ -1,7 +1,9 @@
 //! Models, built of operators.
 
+pub mod conv_rnn;
 pub mod recurrent;
 pub mod wavenet;
 
+pub use conv_rnn::{ConvRnn, ConvRnnConfig, ConvRnnProgram, Layer};
 pub use recurrent::{Biases, RecurrentConfig, RecurrentNet, RecurrentOptions, RecurrentOutputs};
 pub use wavenet::{WaveNet, WaveNetConfig, WaveNetInput, WaveNetProgram};

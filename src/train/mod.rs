@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod file;
+mod forecast;
 mod model;
 mod progress;
 mod task;
@@ -11,6 +12,7 @@ mod trainer;
 mod wavenet;
 
 pub use checkpoint::{Checkpoint, Validation};
+pub use forecast::{ForecastTask, Predictor};
 pub use model::{Model, load_model, save_model};
 pub use progress::{Event, Limit, Outcome, Reason, Scaling, TrainerOptions};
 pub use task::Task;

@@ -1,0 +1,314 @@
+//! Stacks of convolutions, pooling, recurrent and dense layers that make a vector of a sequence: forecasting and
+//! classification, such as the hybrids in which a convolution shortens what a recurrent layer reads.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::graph::{Extent, Graph, Init, Precision, Program, Shape, TensorId};
+use crate::nn::{Biases, RecurrentConfig, RecurrentNet, RecurrentOptions};
+use crate::ops::pool::Window;
+use crate::ops::{self, Activation, Cell, Geometry, Reduction};
+use crate::optim::{self, OptimizerConfig};
+
+/// A layer of a stack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// A convolution without padding and a rectifier.
+    Conv {
+        /// Channels that it gives.
+        channels: usize,
+        /// Taps.
+        kernel: usize,
+    },
+    /// The maximum of every `size` positions.
+    MaxPool {
+        /// Positions.
+        size: usize,
+    },
+    /// The maximum over time.
+    GlobalMaxPool,
+    /// Recurrent layers; as the last layer over time they give their last state.
+    Recurrent(RecurrentConfig),
+    /// Residual blocks of two causal convolutions with rectifiers, dilated by 1, 2, 4 … (Bai et al. 2018, without weight
+    /// normalisation); as the last layer over time they give their last position.
+    Tcn {
+        /// Channels.
+        channels: usize,
+        /// Taps.
+        kernel: usize,
+        /// Blocks.
+        levels: usize,
+    },
+    /// A dense layer over all positions and channels, and a rectifier.
+    Flatten {
+        /// Units.
+        units: usize,
+    },
+}
+
+/// A stack of layers with a linear output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvRnnConfig {
+    /// Channels of the input.
+    pub inputs: usize,
+    /// Positions of the input.
+    pub time: usize,
+    /// The layers, in order.
+    pub layers: Vec<Layer>,
+    /// Numbers that it gives for each sequence.
+    pub outputs: usize,
+}
+
+impl ConvRnnConfig {
+    /// The hybrid of Chollet's weather example (Deep Learning with Python, 2018, 6.4): convolution of 32 channels and 5 taps,
+    /// maximum of 3, another such convolution, GRU of 32 units with Keras' equations of then, dropout of 0.1 on its input left
+    /// out and recurrent dropout of 0.5. With 14 inputs it has 13,697 parameters.
+    pub fn chollet(inputs: usize, time: usize) -> Self {
+        let gru = RecurrentConfig {
+            biases: Biases::Single,
+            recurrent_dropout: 0.5,
+            ..RecurrentConfig::new(Cell::Gru { reset_after: false, hard: true }, 32)
+        };
+        Self::hybrid(inputs, time, gru)
+    }
+
+    /// Convolution of 32 channels and 5 taps, maximum of 3, another such convolution, and recurrent layers.
+    pub fn hybrid(inputs: usize, time: usize, recurrent: RecurrentConfig) -> Self {
+        let conv = Layer::Conv { channels: 32, kernel: 5 };
+        let layers = vec![conv.clone(), Layer::MaxPool { size: 3 }, conv, Layer::Recurrent(recurrent)];
+        Self { inputs, time, layers, outputs: 1 }
+    }
+
+    /// Convolutions alone: three of 32 channels and 5 taps, with a maximum of 3 between them and one over time at the end.
+    pub fn convolutions(inputs: usize, time: usize) -> Self {
+        let (conv, pool) = (Layer::Conv { channels: 32, kernel: 5 }, Layer::MaxPool { size: 3 });
+        let layers = vec![conv.clone(), pool.clone(), conv.clone(), pool, conv, Layer::GlobalMaxPool];
+        Self { inputs, time, layers, outputs: 1 }
+    }
+
+    /// Recurrent layers alone.
+    pub fn recurrent(inputs: usize, time: usize, recurrent: RecurrentConfig) -> Self {
+        Self { inputs, time, layers: vec![Layer::Recurrent(recurrent)], outputs: 1 }
+    }
+
+    /// A dense layer of 32 units over everything.
+    pub fn dense(inputs: usize, time: usize) -> Self {
+        Self { inputs, time, layers: vec![Layer::Flatten { units: 32 }], outputs: 1 }
+    }
+
+    /// Blocks of 32 channels and 3 taps, as many as it takes to see all of the input.
+    pub fn tcn(inputs: usize, time: usize) -> Self {
+        let kernel = 3;
+        // A block of dilation d sees 2 (kernel - 1) d positions further.
+        let levels = (1..32).find(|levels| 1 + 2 * (kernel - 1) * ((1 << levels) - 1) >= time).unwrap_or(32);
+        Self { inputs, time, layers: vec![Layer::Tcn { channels: 32, kernel, levels }], outputs: 1 }
+    }
+}
+
+/// A stack of one configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConvRnn {
+    config: ConvRnnConfig,
+    precision: Precision,
+}
+
+/// A program with the tensors that its caller needs.
+#[derive(Debug, Clone)]
+pub struct ConvRnnProgram {
+    /// The program. Its metrics in training: the loss, the gradient's norm, and in [`Precision::F16`] the loss scale and the
+    /// steps left out so far.
+    pub program: Arc<Program>,
+    /// `[batch, time, inputs]`.
+    pub input: TensorId,
+    /// `[batch, 1, outputs]`, in training.
+    pub target: Option<TensorId>,
+    /// `[batch, 1, outputs]`.
+    pub output: TensorId,
+}
+
+impl ConvRnn {
+    /// A stack of this configuration.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Shape`] if a number is 0 or out of its range, or a layer gets a sequence too short for it.
+    pub fn new(config: ConvRnnConfig) -> Result<Self> {
+        if config.inputs == 0 || config.outputs == 0 {
+            return Err(Error::Config("inputs and outputs must be at least 1".into()));
+        }
+        let model = Self { config, precision: Precision::default() };
+        model.parameter_count()?;
+        Ok(model)
+    }
+
+    /// The same, whose programs are stored in another precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// In which precision its programs are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ConvRnnConfig {
+        &self.config
+    }
+
+    /// Trainable numbers.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn parameter_count(&self) -> Result<usize> {
+        Ok(self.with_output(1, false)?.0.params().count())
+    }
+
+    /// A step of training with the mean absolute error as loss.
+    ///
+    /// # Errors
+    /// What appending operators gives.
+    pub fn training(&self, batch: usize, optimizer: &OptimizerConfig) -> Result<ConvRnnProgram> {
+        let (mut graph, input, output) = self.with_output(batch, true)?;
+        let target = graph.input_fixed("target", 1, self.config.outputs)?;
+        let loss = ops::mae(&mut graph, output, target, Reduction::Mean)?;
+        graph.set_name(loss, "loss");
+        let gradients = graph.backward(loss)?;
+        let updates = optim::append(&mut graph, &gradients, optimizer)?;
+        let metrics: Vec<TensorId> =
+            [loss, updates.grad_norm].into_iter().chain(gradients.scale).chain(updates.skipped).collect();
+        let program = Arc::new(graph.finish(&[], &metrics)?);
+        Ok(ConvRnnProgram { program, input, target: Some(target), output })
+    }
+
+    /// The outputs alone, without dropout.
+    ///
+    /// # Errors
+    /// What appending operators gives.
+    pub fn prediction(&self, batch: usize) -> Result<ConvRnnProgram> {
+        let (graph, input, output) = self.with_output(batch, false)?;
+        let program = Arc::new(graph.finish(&[output], &[])?);
+        Ok(ConvRnnProgram { program, input, target: None, output })
+    }
+
+    fn with_output(&self, batch: usize, training: bool) -> Result<(Graph, TensorId, TensorId)> {
+        let mut graph = Graph::new(Extent { batch, time: self.config.time })?.with_precision(self.precision);
+        let input = graph.input("input", 0, self.config.inputs)?;
+        let output = self.append(&mut graph, input, training)?;
+        Ok((graph, input, output))
+    }
+
+    /// Appends the stack to a graph: of `x` `[batch, time, inputs]` it makes `[batch, 1, outputs]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a layer gets a sequence too short for it, [`Error::Config`] as [`RecurrentNet::new`].
+    pub fn append(&self, graph: &mut Graph, x: TensorId, training: bool) -> Result<TensorId> {
+        let mut h = x;
+        for (index, layer) in self.config.layers.iter().enumerate() {
+            let prefix = format!("layers.{index}.");
+            h = match layer {
+                Layer::Conv { channels, kernel } => {
+                    let geometry = Geometry::valid(*kernel, 1);
+                    convolution(graph, &prefix, h, *channels, geometry, Activation::Relu)?
+                }
+                Layer::MaxPool { size } => ops::max_pool(graph, h, Window::new(*size), None)?,
+                Layer::GlobalMaxPool => ops::global_max_pool(graph, h, None)?.values,
+                Layer::Flatten { units } => {
+                    let geometry = Geometry::valid(graph.shape(h).time, 1);
+                    convolution(graph, &prefix, h, *units, geometry, Activation::Relu)?
+                }
+                Layer::Recurrent(config) => {
+                    let options = RecurrentOptions { training, ..RecurrentOptions::default() };
+                    RecurrentNet::new(config.clone())?.append(graph, &prefix, h, &options)?.sequence
+                }
+                Layer::Tcn { channels, kernel, levels } => {
+                    let mut h = h;
+                    for level in 0..*levels {
+                        h = block(
+                            graph,
+                            &format!("{prefix}{level}."),
+                            h,
+                            *channels,
+                            Geometry::causal(*kernel, 1 << level),
+                        )?;
+                    }
+                    h
+                }
+            };
+        }
+        // What still has time is read at its end.
+        if graph.shape(h).time > 1 {
+            h = ops::final_state(graph, h, None, None, false)?;
+        }
+        let output =
+            convolution(graph, "output.", h, self.config.outputs, Geometry::pointwise(), Activation::Identity)?;
+        graph.set_name(output, "output");
+        Ok(output)
+    }
+}
+
+fn convolution(
+    graph: &mut Graph,
+    prefix: &str,
+    x: TensorId,
+    channels: usize,
+    geometry: Geometry,
+    activation: Activation,
+) -> Result<TensorId> {
+    let inputs = graph.shape(x).channels;
+    let init = match activation {
+        Activation::Relu => Init::he(geometry.kernel * inputs),
+        _ => Init::xavier(inputs, channels),
+    };
+    let weight = graph.param(&format!("{prefix}weight"), Shape::new(geometry.kernel, inputs, channels), init, true)?;
+    let bias = graph.param(&format!("{prefix}bias"), Shape::vector(channels), Init::Zeros, false)?;
+    ops::conv1d(graph, x, weight, Some(bias), geometry, activation)
+}
+
+/// A residual block; where the channels differ, the input goes through a convolution of one tap.
+fn block(graph: &mut Graph, prefix: &str, x: TensorId, channels: usize, geometry: Geometry) -> Result<TensorId> {
+    let first = convolution(graph, &format!("{prefix}conv1."), x, channels, geometry, Activation::Relu)?;
+    let second = convolution(graph, &format!("{prefix}conv2."), first, channels, geometry, Activation::Relu)?;
+    let residual = match graph.shape(x).channels == channels {
+        true => x,
+        false => {
+            let name = format!("{prefix}downsample.");
+            convolution(graph, &name, x, channels, Geometry::pointwise(), Activation::Identity)?
+        }
+    };
+    let sum = ops::add(graph, second, residual)?;
+    ops::activate(graph, sum, Activation::Relu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRU: Cell = Cell::Gru { reset_after: true, hard: false };
+
+    #[test]
+    fn published_sizes() {
+        let count = |config| ConvRnn::new(config).unwrap().parameter_count().unwrap();
+        assert_eq!(count(ConvRnnConfig::chollet(14, 240)), 13_697);
+        assert_eq!(count(ConvRnnConfig::hybrid(14, 240, RecurrentConfig::new(GRU, 32))), 13_793);
+        assert_eq!(count(ConvRnnConfig::recurrent(14, 240, RecurrentConfig::new(GRU, 32))), 4_641);
+        // Flatten, Dense(32), Dense(1).
+        assert_eq!(count(ConvRnnConfig::dense(14, 240)), 240 * 14 * 32 + 32 + 33);
+    }
+
+    #[test]
+    fn what_is_too_short_is_told() {
+        let error = ConvRnn::new(ConvRnnConfig::convolutions(3, 20)).unwrap_err().to_string();
+        assert!(error.contains("conv1d") || error.contains("pool"), "{error}");
+    }
+
+    #[test]
+    fn a_tcn_sees_all_of_its_input() {
+        let Layer::Tcn { levels, .. } = ConvRnnConfig::tcn(1, 240).layers[0] else { panic!() };
+        assert_eq!(levels, 6);
+    }
+}

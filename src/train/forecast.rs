@@ -1,0 +1,193 @@
+//! Training a model to forecast from windows of a series.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::task::Task;
+use crate::data::Prefetch;
+use crate::data::series::{WindowBatch, WindowSchedule, Windows};
+use crate::error::{Error, Result};
+use crate::exec::{Executor, Store};
+use crate::graph::{Extent, Program, StepArgs};
+use crate::hash::Hash;
+use crate::nn::{ConvRnn, ConvRnnProgram};
+use crate::optim::OptimizerConfig;
+
+/// Batches made ahead: one is in use while the others are made.
+const BUFFERS: usize = 3;
+
+/// A model that forecasts a normalised value from each window.
+#[derive(Debug)]
+pub struct Predictor {
+    program: ConvRnnProgram,
+    executor: Executor,
+    batch: usize,
+    time: usize,
+}
+
+impl Predictor {
+    /// A predictor of at most `batch` windows at once, with the parameters in `store`.
+    ///
+    /// # Errors
+    /// As [`ConvRnn::prediction`] and [`Executor::new`].
+    pub fn new(model: &ConvRnn, store: &Store, batch: usize) -> Result<Self> {
+        let program = model.prediction(batch)?;
+        let executor = Executor::new(&program.program, store)?;
+        Ok(Self { program, executor, batch, time: model.config().time })
+    }
+
+    /// The forecasts of `windows` windows of `input`, `[windows, time, inputs]`. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if there are none, or more than it was made for; what running a program gives.
+    pub fn forecast(&mut self, input: &[f32], windows: usize) -> Result<Vec<f32>> {
+        if windows == 0 || windows > self.batch {
+            return Err(Error::Graph(format!("a predictor of 1 to {} windows was given {windows}", self.batch)));
+        }
+        self.executor.resize(Extent { batch: windows, time: self.time })?;
+        self.executor.write(self.program.input, input)?;
+        self.executor.run(&StepArgs::default())?;
+        self.executor.read(self.program.output)
+    }
+}
+
+/// A model and the windows that it is trained and validated with.
+#[derive(Debug)]
+pub struct ForecastTask {
+    model: ConvRnn,
+    optimizer: OptimizerConfig,
+    batch: usize,
+    train: Arc<Windows>,
+    data_hash: String,
+    valid: Windows,
+    program: ConvRnnProgram,
+    predictor: Option<Predictor>,
+}
+
+impl ForecastTask {
+    /// A task of `batch` windows a step, with the mean absolute error as loss.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the batch is 0 or the model has another input or output than the windows; as
+    /// [`ConvRnn::training`].
+    pub fn new(
+        model: ConvRnn,
+        train: Windows,
+        valid: Windows,
+        batch: usize,
+        optimizer: OptimizerConfig,
+    ) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::Config("batch must be at least 1, got 0".into()));
+        }
+        let config = model.config();
+        for windows in [&train, &valid] {
+            let (made, given) =
+                ([config.time, config.inputs, config.outputs], [windows.steps(), windows.features(), 1]);
+            if made != given {
+                return Err(Error::Config(format!(
+                    "a model of [time, inputs, outputs] {made:?} can't forecast from windows of {given:?}"
+                )));
+            }
+        }
+        let program = model.training(batch, &optimizer)?;
+        let data_hash = hash(&train);
+        Ok(Self { model, optimizer, batch, train: Arc::new(train), data_hash, valid, program, predictor: None })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &ConvRnn {
+        &self.model
+    }
+
+    /// Steps that it takes to see as many windows as there are.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.train.batches(self.batch) as u64
+    }
+}
+
+impl Task for ForecastTask {
+    type Batch = WindowBatch;
+
+    fn name(&self) -> &'static str {
+        "forecast"
+    }
+
+    fn config(&self) -> Value {
+        json!(self.model.config())
+    }
+
+    fn optimizer(&self) -> OptimizerConfig {
+        self.optimizer
+    }
+
+    fn fingerprint(&self) -> Value {
+        json!({
+            "batch": self.batch,
+            "precision": self.model.precision(),
+            "windows": self.train.len(),
+            "training_data": self.data_hash,
+        })
+    }
+
+    fn program(&self) -> &Arc<Program> {
+        &self.program.program
+    }
+
+    fn batches(&self, seed: u64, first_step: u64) -> Result<Prefetch<WindowBatch>> {
+        let windows = Arc::clone(&self.train);
+        let mut schedule = WindowSchedule::new(seed, &windows, self.batch).map_err(data_error)?;
+        let buffers = (0..BUFFERS).map(|_| WindowBatch::new(self.batch, &windows)).collect();
+        let make = move |step: u64, batch: &mut WindowBatch| {
+            schedule.fill(&windows, step, batch);
+            Ok::<(), Error>(())
+        };
+        Prefetch::new(first_step, buffers, make).map_err(data_error)
+    }
+
+    fn feed(&self, batch: &WindowBatch, executor: &mut Executor) -> Result<()> {
+        let target = self.program.target.ok_or_else(|| Error::Graph("the program has no loss".into()))?;
+        executor.write(self.program.input, &batch.input)?;
+        executor.write(target, &batch.target)
+    }
+
+    fn samples_per_step(&self) -> u64 {
+        self.batch as u64
+    }
+
+    fn validate(&mut self, store: &Store) -> Result<Option<f32>> {
+        let predictor = match &mut self.predictor {
+            Some(predictor) => predictor,
+            None => self.predictor.insert(Predictor::new(&self.model, store, self.batch)?),
+        };
+        let mut batch = WindowBatch::new(self.batch, &self.valid);
+        let mut sum = 0.0_f64;
+        for index in 0..self.valid.batches(self.batch) {
+            let count = self.valid.fill_in_order(index, &mut batch);
+            let size = batch.input.len() / batch.rows();
+            let forecasts = predictor.forecast(&batch.input[..count * size], count)?;
+            sum += forecasts.iter().zip(&batch.target).map(|(&a, &b)| f64::from((a - b).abs())).sum::<f64>();
+        }
+        Ok(Some((sum / self.valid.len() as f64) as f32))
+    }
+}
+
+/// Of all values to forecast, and of windows that together read each row.
+fn hash(windows: &Windows) -> String {
+    let mut hash = Hash::new();
+    let mut batch = WindowBatch::new(1, windows);
+    for window in 0..windows.len() {
+        hash.bytes(&windows.target(window).to_le_bytes());
+        if window % windows.steps() == 0 {
+            windows.fill(&[window], &mut batch);
+            hash.bytes(bytemuck::cast_slice(&batch.input));
+        }
+    }
+    hash.hex()
+}
+
+fn data_error(error: impl std::fmt::Display) -> Error {
+    Error::Data(error.to_string())
+}
