@@ -26,6 +26,7 @@ mod losses;
 mod metrics;
 mod no_hidden_work;
 mod pipeline_cache;
+mod pool;
 mod resume_is_exact;
 mod shaders;
 #[path = "../../examples/shared/mod.rs"]
