@@ -391,8 +391,6 @@ def pool_cases(dtype):
 
 
 def optim_cases(dtype):
-    draw = Draw(303, dtype)
-    steps = 6
     adam = {"lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
     sgd = {"lr": 0.05, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
     configs = [
@@ -403,7 +401,35 @@ def optim_cases(dtype):
         {"optimizer": "sgd", **sgd},
         {"optimizer": "adam", **adam, "clip_norm": 0.5},
     ]
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return trajectories(Draw(303, dtype), configs)
+
+
+def adaptive_optim_cases(dtype):
+    rmsprop = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False, "weight_decay": 0.0}
+    adagrad = {"lr": 1e-2, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, "weight_decay": 0.0}
+    adadelta = {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0}
+    configs = [
+        {"optimizer": "rmsprop", **rmsprop},
+        {"optimizer": "rmsprop", **rmsprop, "lr": 1e-3, "alpha": 0.9, "eps": 1e-7},  # the defaults of Keras
+        {"optimizer": "rmsprop", **rmsprop, "momentum": 0.9, "weight_decay": 0.01},
+        {"optimizer": "rmsprop", **rmsprop, "centered": True},
+        {"optimizer": "rmsprop", **rmsprop, "momentum": 0.5, "centered": True, "eps": 1e-3, "clip_norm": 0.5},
+        {"optimizer": "adagrad", **adagrad},
+        {"optimizer": "adagrad", **adagrad, "lr_decay": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.01},
+        {"optimizer": "adadelta", **adadelta},
+        {"optimizer": "adadelta", **adadelta, "lr": 0.5, "rho": 0.95, "weight_decay": 0.01},
+    ]
+    return trajectories(Draw(808, dtype), configs)
+
+
+def trajectories(draw, configs):
+    """What each optimizer makes of six steps with given gradients."""
+    steps = 6
+    kinds = {
+        "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop,
+        "adagrad": torch.optim.Adagrad, "adadelta": torch.optim.Adadelta,
+    }  # fmt: skip
+    described = {"optimizer", "clip_norm", "steps", "shapes"}
     tensors = {}
     for i, config in enumerate(configs):
         clip_norm = config.setdefault("clip_norm", None)
@@ -416,8 +442,7 @@ def optim_cases(dtype):
             grad.view(steps, -1)[:, 1] *= 1e-3
             # Small on two of the steps, so that the norm is also met below the limit.
             grad[[1, 4]] *= 0.03
-        names = {"lr", "betas", "eps", "weight_decay", "momentum", "nesterov"} & set(config)
-        optimizer = kinds[config["optimizer"]](params, **{name: config[name] for name in names})
+        optimizer = kinds[config["optimizer"]](params, **{k: v for k, v in config.items() if k not in described})
         for j, param in enumerate(params):
             tensors[f"{i}.{j}.initial"] = param.detach().clone()
             tensors[f"{i}.{j}.grads"] = grads[j].clone()
@@ -662,6 +687,7 @@ def main():
     write("ops", op_cases)
     write("pool", pool_cases)
     write("optim", optim_cases)
+    write("optim_adaptive", adaptive_optim_cases)
     for name, config in WAVENETS.items():
         write(name, lambda dtype, config=config: wavenet_case(config, dtype))
 
