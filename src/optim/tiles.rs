@@ -87,10 +87,10 @@ pub(super) fn rmsprop_tile<'a, T: Real>(
     grads: &'a [T],
     params: &'a mut [T],
     second: &'a mut [T],
-    first: Option<&'a mut [T]>,
-    mean: Option<&'a mut [T]>,
+    first_and_mean: (Option<&'a mut [T]>, Option<&'a mut [T]>),
 ) -> () {
     let &[rate, _, clip, _] = coefficients else { return };
+    let (first, mean) = first_and_mean;
     let (alpha, rest) = (T::of(rmsprop.alpha), T::of(1.0 - rmsprop.alpha));
     let (eps, momentum) = (T::of(f64::from(rmsprop.eps)), T::of(f64::from(rmsprop.momentum)));
     let mut first = first.map(|first| first.chunks_mut(PARAM_ALIGN));

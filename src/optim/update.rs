@@ -135,7 +135,7 @@ impl Update {
                 let mean = optional_chunks(centered.then(|| others.next()).flatten(), params);
                 tiles.zip(chunks(params)).zip(chunks(second)).zip(first).zip(mean).for_each(
                     |(((((g, blocks), w), v), m), a)| {
-                        rmsprop_tile(&rmsprop, coefficients, blocks, g, w, v, m, a);
+                        rmsprop_tile(&rmsprop, coefficients, blocks, g, w, v, (m, a));
                     },
                 );
             }
@@ -165,10 +165,7 @@ fn chunks<'a, T: Real>(view: &mut ViewMut<'a, T>) -> ChunksMut<'a, T> {
 }
 
 /// The same of a vector that a method may not have: as many parts as `like` has.
-fn optional_chunks<'v, 'a, T: Real>(
-    view: Option<&'v mut ViewMut<'a, T>>,
-    like: &ViewMut<'_, T>,
-) -> Vec<Option<&'a mut [T]>> {
+fn optional_chunks<'a, T: Real>(view: Option<&mut ViewMut<'a, T>>, like: &ViewMut<'_, T>) -> Vec<Option<&'a mut [T]>> {
     match view {
         Some(view) => std::mem::take(&mut view.data).chunks_mut(TILE).map(Some).collect(),
         None => (0..like.data.len().div_ceil(TILE)).map(|_| None).collect(),
