@@ -1,5 +1,5 @@
-// The k largest values over time of each channel, in the order in which they stand there, and their positions; where there are fewer,
-// 0 and -1 follow. A workgroup has four channels of a sequence, each thread a stretch of its time.
+// The k largest values over time of each channel, in the order in which they stand there, and their positions; where there
+// are fewer, 0 and -1 follow. A workgroup has four channels of a sequence, each thread a stretch of its time.
 //
 //   GRADIENT   dx[t] = dy[i] where t is position i, else 0
 

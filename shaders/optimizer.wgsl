@@ -1,6 +1,6 @@
 // Optimizers over the flat vectors. PREPARE computes in one workgroup what a step's update needs, and counts updates:
 //
-//   x  the learning rate, for Adam divided by 1 - beta1^t
+//   x  the learning rate, for Adam divided by 1 - beta1^t, for Adagrad by 1 + (t - 1) lr_decay
 //   y  the square root of 1 - beta2^t; 0 leaves the step out
 //   z  the factor that clips the gradients, and where SCALED undoes the loss scale
 //   w  the factor of decoupled weight decay
@@ -18,6 +18,7 @@ struct Params {
     log_beta1: f32,
     log_beta2: f32,
     weight_decay: f32,
+    lr_decay: f32,
     coefficients_offset4: u32,
     norm_offset4: u32,
     skipped_offset4: u32,
@@ -123,7 +124,12 @@ fn prepare_main(@builtin(local_invocation_index) local: u32) {
     let second = one_minus_exp(t * p.log_beta2);
     let result = vec4<f32>(rate / first, sqrt(second), clip, 1.0 - rate * p.weight_decay);
 #else
+#ifdef ADAGRAD
+    let earlier = high * 1048576.0 + (low - 1.0);
+    let result = vec4<f32>(rate / (1.0 + earlier * p.lr_decay), 1.0, clip, 1.0);
+#else
     let result = vec4<f32>(rate, 1.0, clip, 1.0);
+#endif
 #endif
     coefficients[p.coefficients_offset4] = result;
 }
@@ -140,6 +146,7 @@ struct Params {
     eps: f32,
     momentum: f32,
     weight_decay: f32,
+    initial: f32,   // what the sums of squares begin with
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -152,8 +159,29 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> first: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> second: array<vec4<f32>>;
 #endif
+#ifdef RMSPROP
+@group(0) @binding(5) var<storage, read_write> second: array<vec4<f32>>;
+#ifdef MOMENTUM
+@group(0) @binding(6) var<storage, read_write> first: array<vec4<f32>>;
+#ifdef CENTERED
+@group(0) @binding(7) var<storage, read_write> mean: array<vec4<f32>>;
+#endif
+#else
+#ifdef CENTERED
+@group(0) @binding(6) var<storage, read_write> mean: array<vec4<f32>>;
+#endif
+#endif
+#else
 #ifdef MOMENTUM
 @group(0) @binding(5) var<storage, read_write> first: array<vec4<f32>>;
+#endif
+#endif
+#ifdef ADAGRAD
+@group(0) @binding(5) var<storage, read_write> second: array<vec4<f32>>;
+#endif
+#ifdef ADADELTA
+@group(0) @binding(5) var<storage, read_write> second: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> first: array<vec4<f32>>;
 #endif
 
 @compute @workgroup_size(256)
@@ -183,6 +211,31 @@ fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     w -= c.x * m / (sqrt(v) / c.y + p.eps);
 #else
     g += select(0.0, p.weight_decay, decays) * w;
+#ifdef RMSPROP
+    let v = p.beta2 * second[index] + p.rest2 * g * g;
+    second[index] = v;
+#ifdef CENTERED
+    let a = p.beta2 * mean[index] + p.rest2 * g;
+    mean[index] = a;
+    // By rounding it may be below 0.
+    g /= sqrt(max(v - a * a, vec4<f32>())) + p.eps;
+#else
+    g /= sqrt(v) + p.eps;
+#endif
+#endif
+#ifdef ADAGRAD
+    // The padding within rows stays zero: what the sums begin with is not stored.
+    let v = second[index] + g * g;
+    second[index] = v;
+    g /= sqrt(v + p.initial) + p.eps;
+#endif
+#ifdef ADADELTA
+    let v = p.beta2 * second[index] + p.rest2 * g * g;
+    second[index] = v;
+    let s = first[index];
+    g *= sqrt(s + p.eps) / sqrt(v + p.eps);
+    first[index] = p.beta2 * s + p.rest2 * g * g;
+#endif
 #ifdef MOMENTUM
     let m = p.momentum * first[index] + g;
     first[index] = m;

@@ -90,6 +90,16 @@ impl ModelKind {
     }
 }
 
+/// How gradients become updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// With PyTorch's defaults
+    Adam,
+    /// With Keras' defaults
+    Rmsprop,
+}
+
 /// Which table, how it is read, split and cut into windows.
 #[derive(Debug, Clone, Parser, Serialize)]
 pub struct DataArgs {
@@ -159,6 +169,13 @@ pub struct RunArgs {
     /// Epochs; the one with the least error on the validation part is kept
     #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Training")]
     pub epochs: u64,
+    /// Let networks read each window relative to its last row and forecast the change since then: for columns whose level
+    /// drifts from the training part to the test part
+    #[arg(long, help_heading = "Training")]
+    pub relative: bool,
+    /// Optimizer: adam or rmsprop
+    #[arg(long, value_name = "NAME", value_enum, default_value = "adam", help_heading = "Training")]
+    pub optimizer: Optimizer,
     /// Steps in an epoch [default: as many as it takes to see every window of the training part]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub steps_per_epoch: Option<u64>,

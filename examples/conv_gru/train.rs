@@ -10,10 +10,10 @@ use receptive::Device;
 use receptive::data::series::ForecastError;
 use receptive::graph::State;
 use receptive::nn::ConvRnn;
-use receptive::optim::OptimizerConfig;
+use receptive::optim::{Method, OptimizerConfig, RmsProp};
 use receptive::train::{Event, ForecastTask, Limit, Task as _, Trainer, TrainerOptions, save_model};
 
-use crate::args::{DataArgs, ModelKind, RunArgs, TrainArgs};
+use crate::args::{DataArgs, ModelKind, Optimizer, RunArgs, TrainArgs};
 use crate::comparison::{Comparison, ModelResult};
 use crate::data::Data;
 use crate::forecast::{self, ForecastPlot, Point};
@@ -69,6 +69,10 @@ pub fn run(model: ModelKind, args: &DataArgs, run: &RunArgs, data: &Data, out: &
     let device = Device::select(&run.device)?;
     let windows = &data.parts.train;
     let trained = match model.network(windows.features(), windows.steps()) {
+        Some(config) if run.relative => {
+            let network = ConvRnn::new(config.relative_to(windows.target_column()))?.with_precision(run.precision);
+            learn(network, model, run, data, &device, out)?
+        }
         Some(config) => learn(ConvRnn::new(config)?.with_precision(run.precision), model, run, data, &device, out)?,
         None => Trained::default(),
     };
@@ -107,7 +111,11 @@ fn learn(
     out: &Path,
 ) -> Result<Trained> {
     let parameters = network.parameter_count()?;
-    let optimizer = OptimizerConfig { clip_norm: Some(1.0), ..OptimizerConfig::default() };
+    let method = match run.optimizer {
+        Optimizer::Adam => Method::default(),
+        Optimizer::Rmsprop => Method::RmsProp(RmsProp { alpha: 0.9, eps: 1e-7, ..RmsProp::default() }),
+    };
+    let optimizer = OptimizerConfig { method, clip_norm: Some(1.0) };
     let task = ForecastTask::new(network, data.parts.train.clone(), data.parts.valid.clone(), run.batch, optimizer)?;
     let steps = run.steps_per_epoch.unwrap_or(task.steps_per_epoch());
     let options = TrainerOptions { learning_rate: run.learning_rate, seed: run.seed, ..TrainerOptions::default() };
@@ -119,8 +127,9 @@ fn learn(
         grouped(steps as usize)
     ));
 
-    let (mut seconds, mut best): (Vec<f64>, Option<(f32, u64, Vec<f32>)>) = (vec![], None);
-    let (mut losses, mut errors) = (vec![], vec![]);
+    let (mut seconds, mut losses, mut errors) = (vec![], vec![], vec![]);
+    // Its error, number and weights.
+    let mut best: Option<(f32, u64, Vec<f32>)> = None;
     timed(&mut trainer, |trainer| {
         for epoch in 1..=run.epochs {
             let (begun, mut sum) = (Instant::now(), 0.0);

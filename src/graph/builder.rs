@@ -66,10 +66,12 @@ pub enum State {
     Params,
     /// All gradients.
     Grads,
-    /// The optimizer's first moment, or momentum.
+    /// The optimizer's first moment, or momentum; for Adadelta the mean of the squared updates.
     FirstMoment,
-    /// The optimizer's second moment.
+    /// The optimizer's second moment: mean or sum of the squared gradients.
     SecondMoment,
+    /// The mean of the gradients, where an optimizer needs it beside its momentum: centered RMSprop.
+    GradientMean,
     /// The optimizer's count of updates: [`optim::counters_of`](crate::optim::counters_of).
     Counters,
     /// The loss scale of a training in `f16`: [`optim::LossScale`](crate::optim::LossScale).
@@ -84,6 +86,7 @@ impl State {
             Self::Grads => "grads",
             Self::FirstMoment => "first_moment",
             Self::SecondMoment => "second_moment",
+            Self::GradientMean => "gradient_mean",
             Self::Counters => "counters",
             Self::LossScale => "loss_scale",
         }

@@ -61,6 +61,10 @@ pub struct ConvRnnConfig {
     pub layers: Vec<Layer>,
     /// Numbers that it gives for each sequence.
     pub outputs: usize,
+    /// Nothing for a model of values as they are; else it reads each window relative to the window's last position and gives the
+    /// change of this input since then, which levels that drift do not disturb (NLinear: Zeng et al. 2023).
+    #[serde(default)]
+    pub relative_to: Option<usize>,
 }
 
 impl ConvRnnConfig {
@@ -80,24 +84,47 @@ impl ConvRnnConfig {
     pub fn hybrid(inputs: usize, time: usize, recurrent: RecurrentConfig) -> Self {
         let conv = Layer::Conv { channels: 32, kernel: 5 };
         let layers = vec![conv.clone(), Layer::MaxPool { size: 3 }, conv, Layer::Recurrent(recurrent)];
-        Self { inputs, time, layers, outputs: 1 }
+        Self { inputs, time, layers, outputs: 1, relative_to: None }
     }
 
     /// Convolutions alone: three of 32 channels and 5 taps, with a maximum of 3 between them and one over time at the end.
     pub fn convolutions(inputs: usize, time: usize) -> Self {
         let (conv, pool) = (Layer::Conv { channels: 32, kernel: 5 }, Layer::MaxPool { size: 3 });
         let layers = vec![conv.clone(), pool.clone(), conv.clone(), pool, conv, Layer::GlobalMaxPool];
-        Self { inputs, time, layers, outputs: 1 }
+        Self { inputs, time, layers, outputs: 1, relative_to: None }
     }
 
     /// Recurrent layers alone.
     pub fn recurrent(inputs: usize, time: usize, recurrent: RecurrentConfig) -> Self {
-        Self { inputs, time, layers: vec![Layer::Recurrent(recurrent)], outputs: 1 }
+        Self { inputs, time, layers: vec![Layer::Recurrent(recurrent)], outputs: 1, relative_to: None }
+    }
+
+    /// The same, relative to the last position of input `column`.
+    #[must_use]
+    pub fn relative_to(self, column: usize) -> Self {
+        Self { relative_to: Some(column), ..self }
+    }
+
+    /// Makes windows `[windows, time, inputs]` what the model reads, and gives the values that its outputs are changes of.
+    pub fn prepare(&self, windows: &mut [f32]) -> Vec<f32> {
+        let mut levels = Vec::new();
+        for window in windows.chunks_exact_mut((self.time * self.inputs).max(1)) {
+            let Some(column) = self.relative_to else {
+                levels.push(0.0);
+                continue;
+            };
+            let last = window[window.len() - self.inputs..].to_vec();
+            levels.push(last.get(column).copied().unwrap_or_default());
+            for position in window.chunks_exact_mut(self.inputs) {
+                position.iter_mut().zip(&last).for_each(|(value, last)| *value -= last);
+            }
+        }
+        levels
     }
 
     /// A dense layer of 32 units over everything.
     pub fn dense(inputs: usize, time: usize) -> Self {
-        Self { inputs, time, layers: vec![Layer::Flatten { units: 32 }], outputs: 1 }
+        Self { inputs, time, layers: vec![Layer::Flatten { units: 32 }], outputs: 1, relative_to: None }
     }
 
     /// Blocks of 32 channels and 3 taps, as many as it takes to see all of the input.
@@ -105,7 +132,7 @@ impl ConvRnnConfig {
         let kernel = 3;
         // A block of dilation d sees 2 (kernel - 1) d positions further.
         let levels = (1..32).find(|levels| 1 + 2 * (kernel - 1) * ((1 << levels) - 1) >= time).unwrap_or(32);
-        Self { inputs, time, layers: vec![Layer::Tcn { channels: 32, kernel, levels }], outputs: 1 }
+        Self { inputs, time, layers: vec![Layer::Tcn { channels: 32, kernel, levels }], outputs: 1, relative_to: None }
     }
 }
 
@@ -138,6 +165,9 @@ impl ConvRnn {
     pub fn new(config: ConvRnnConfig) -> Result<Self> {
         if config.inputs == 0 || config.outputs == 0 {
             return Err(Error::Config("inputs and outputs must be at least 1".into()));
+        }
+        if let Some(column) = config.relative_to.filter(|&column| column >= config.inputs) {
+            return Err(Error::Config(format!("relative_to is input {column} of {}, counted from 0", config.inputs)));
         }
         let model = Self { config, precision: Precision::default() };
         model.parameter_count()?;
@@ -304,6 +334,14 @@ mod tests {
     fn what_is_too_short_is_told() {
         let error = ConvRnn::new(ConvRnnConfig::convolutions(3, 20)).unwrap_err().to_string();
         assert!(error.contains("conv1d") || error.contains("pool"), "{error}");
+    }
+
+    #[test]
+    fn relative_windows_end_at_zero() {
+        let mut windows = [1.0, 10.0, 4.0, 30.0, 5.0, 6.0, 7.0, 8.0];
+        assert_eq!(ConvRnnConfig::dense(2, 2).prepare(&mut windows.clone()), [0.0, 0.0]);
+        assert_eq!(ConvRnnConfig::dense(2, 2).relative_to(1).prepare(&mut windows), [30.0, 8.0]);
+        assert_eq!(windows, [-3.0, -20.0, 0.0, 0.0, -2.0, -2.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::graph::State;
 
 /// An optimizer. The default is Adam with PyTorch's defaults, without clipping.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -24,6 +25,30 @@ pub enum Method {
     Adam(Adam),
     /// Stochastic gradient descent.
     Sgd(Sgd),
+    /// RMSprop.
+    #[serde(rename = "rmsprop")]
+    RmsProp(RmsProp),
+    /// Adagrad.
+    Adagrad(Adagrad),
+    /// Adadelta.
+    Adadelta(Adadelta),
+}
+
+impl Method {
+    /// What it keeps from step to step, in the order in which the update takes it.
+    pub(super) fn states(&self) -> Vec<State> {
+        match *self {
+            Self::Adam(_) => vec![State::FirstMoment, State::SecondMoment],
+            Self::Sgd(sgd) => (sgd.momentum > 0.0).then_some(State::FirstMoment).into_iter().collect(),
+            Self::RmsProp(RmsProp { momentum, centered, .. }) => [State::SecondMoment]
+                .into_iter()
+                .chain((momentum > 0.0).then_some(State::FirstMoment))
+                .chain(centered.then_some(State::GradientMean))
+                .collect(),
+            Self::Adagrad(_) => vec![State::SecondMoment],
+            Self::Adadelta(_) => vec![State::SecondMoment, State::FirstMoment],
+        }
+    }
 }
 
 impl Default for Method {
@@ -70,6 +95,77 @@ pub struct Sgd {
     pub weight_decay: f32,
 }
 
+/// RMSprop (Hinton 2012) as `torch.optim.RMSprop` has it, `g` the clipped gradient:
+///
+/// `g ← g + weight_decay · w`, `v ← alpha · v + (1 − alpha) g²`, `u ← g / (√v + eps)`, `m ← momentum · m + u`, `w ← w − lr · m`.
+/// Centered (Graves 2013), `a ← alpha · a + (1 − alpha) g` and `√(v − a²)` stands for `√v`.
+///
+/// Keras' RMSprop is the same formula with `alpha` 0.9 (its `rho`) and `eps` 1e-7, and a learning rate of 1e-3 by default.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RmsProp {
+    /// Decay of the mean of the squared gradients, in [0, 1); 0.99 by default. An `f64` as in [`Adam`].
+    pub alpha: f64,
+    /// Added to the root of that mean, positive; 1e-8 by default.
+    pub eps: f32,
+    /// Share of the last update in the next, in [0, 1); 0 by default, which needs no memory.
+    pub momentum: f32,
+    /// Whether the mean of the gradients is taken off, so that their variance is what divides; not by default.
+    pub centered: bool,
+    /// Weight decay of the parameters that have it, added to their gradients; 0 by default.
+    pub weight_decay: f32,
+}
+
+impl Default for RmsProp {
+    fn default() -> Self {
+        Self { alpha: 0.99, eps: 1e-8, momentum: 0.0, centered: false, weight_decay: 0.0 }
+    }
+}
+
+/// Adagrad (Duchi et al. 2011) as `torch.optim.Adagrad` has it, `g` the clipped gradient:
+///
+/// `g ← g + weight_decay · w`, `v ← v + g²`, `w ← w − lr / (1 + (t − 1) lr_decay) · g / (√v + eps)` at the `t`-th update, from 1, where
+/// `v` begins with `initial_accumulator_value`, which is left out of the state that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adagrad {
+    /// How fast the learning rate falls; 0 by default.
+    pub lr_decay: f32,
+    /// What the sums of squares begin with; 0 by default.
+    pub initial_accumulator_value: f32,
+    /// Added to the root of the sum of the squares, positive; 1e-10 by default.
+    pub eps: f32,
+    /// Weight decay of the parameters that have it, added to their gradients; 0 by default.
+    pub weight_decay: f32,
+}
+
+impl Default for Adagrad {
+    fn default() -> Self {
+        Self { lr_decay: 0.0, initial_accumulator_value: 0.0, eps: 1e-10, weight_decay: 0.0 }
+    }
+}
+
+/// Adadelta (Zeiler 2012) as `torch.optim.Adadelta` has it, `g` the clipped gradient:
+///
+/// `g ← g + weight_decay · w`, `v ← rho · v + (1 − rho) g²`, `u ← √(s + eps) / √(v + eps) · g`, `s ← rho · s + (1 − rho) u²`,
+/// `w ← w − lr · u`. The paper's learning rate is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adadelta {
+    /// Decay of both means of squares, in [0, 1); 0.9 by default. An `f64` as in [`Adam`].
+    pub rho: f64,
+    /// Added to both before their roots are taken, positive; 1e-6 by default.
+    pub eps: f32,
+    /// Weight decay of the parameters that have it, added to their gradients; 0 by default.
+    pub weight_decay: f32,
+}
+
+impl Default for Adadelta {
+    fn default() -> Self {
+        Self { rho: 0.9, eps: 1e-6, weight_decay: 0.0 }
+    }
+}
+
 impl OptimizerConfig {
     /// Checks every number.
     ///
@@ -80,8 +176,7 @@ impl OptimizerConfig {
             Method::Adam(adam) => {
                 below_one("beta1", adam.beta1)?;
                 below_one("beta2", adam.beta2)?;
-                // The smallest normal number: what is smaller may count as 0 on a GPU.
-                check("eps", adam.eps, "positive", adam.eps >= f32::MIN_POSITIVE && adam.eps.is_finite())?;
+                positive("eps", adam.eps)?;
                 adam.weight_decay
             }
             Method::Sgd(sgd) => {
@@ -90,13 +185,39 @@ impl OptimizerConfig {
                 check("momentum", sgd.momentum, "positive with Nesterov's momentum", nesterov)?;
                 sgd.weight_decay
             }
+            Method::RmsProp(rmsprop) => {
+                below_one("alpha", rmsprop.alpha)?;
+                positive("eps", rmsprop.eps)?;
+                below_one("momentum", f64::from(rmsprop.momentum))?;
+                rmsprop.weight_decay
+            }
+            Method::Adagrad(adagrad) => {
+                not_negative("lr_decay", adagrad.lr_decay)?;
+                not_negative("initial_accumulator_value", adagrad.initial_accumulator_value)?;
+                positive("eps", adagrad.eps)?;
+                adagrad.weight_decay
+            }
+            Method::Adadelta(adadelta) => {
+                below_one("rho", adadelta.rho)?;
+                positive("eps", adadelta.eps)?;
+                adadelta.weight_decay
+            }
         };
-        check("weight_decay", weight_decay, "0 or positive", weight_decay >= 0.0 && weight_decay.is_finite())?;
+        not_negative("weight_decay", weight_decay)?;
         if let Some(norm) = self.clip_norm {
             check("clip_norm", norm, "positive (none for no clipping)", norm > 0.0 && norm.is_finite())?;
         }
         Ok(())
     }
+}
+
+/// Not below the smallest normal number: what is smaller may count as 0 on a GPU.
+fn positive(name: &str, value: f32) -> Result<()> {
+    check(name, value, "positive", value >= f32::MIN_POSITIVE && value.is_finite())
+}
+
+fn not_negative(name: &str, value: f32) -> Result<()> {
+    check(name, value, "0 or positive", value >= 0.0 && value.is_finite())
 }
 
 fn below_one(name: &str, value: f64) -> Result<()> {
@@ -121,6 +242,15 @@ mod tests {
         assert_eq!(config, OptimizerConfig { method: Method::Sgd(sgd), clip_norm: Some(0.5) });
         let again = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<OptimizerConfig>(&again).unwrap(), config);
+        let text = r#"{"method": {"rmsprop": {"alpha": 0.9, "centered": true}}}"#;
+        let config: OptimizerConfig = serde_json::from_str(text).unwrap();
+        let rmsprop = RmsProp { alpha: 0.9, centered: true, ..RmsProp::default() };
+        assert_eq!(config.method, Method::RmsProp(rmsprop));
+        for method in [Method::Adagrad(Adagrad::default()), Method::Adadelta(Adadelta::default()), config.method] {
+            let config = OptimizerConfig { method, clip_norm: None };
+            let again = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<OptimizerConfig>(&again).unwrap(), config);
+        }
         let misspelt = serde_json::from_str::<OptimizerConfig>(r#"{"method": {"adam": {"beta": 0.9}}}"#);
         assert!(misspelt.unwrap_err().to_string().contains("beta1"));
     }
@@ -136,6 +266,18 @@ mod tests {
             method: Method::Sgd(Sgd { momentum, nesterov, weight_decay }),
             clip_norm: None,
         };
+        let of = |method| OptimizerConfig { method, clip_norm: None };
+        let rmsprop = |change: fn(&mut RmsProp)| {
+            let mut rmsprop = RmsProp::default();
+            change(&mut rmsprop);
+            of(Method::RmsProp(rmsprop))
+        };
+        let adagrad = |change: fn(&mut Adagrad)| {
+            let mut adagrad = Adagrad::default();
+            change(&mut adagrad);
+            of(Method::Adagrad(adagrad))
+        };
+        let adadelta = |rho, eps| of(Method::Adadelta(Adadelta { rho, eps, weight_decay: 0.0 }));
         let clip = |norm| OptimizerConfig { clip_norm: Some(norm), ..Default::default() };
         let wrong = [
             (adam(|a| a.beta1 = 1.0), "beta1"),
@@ -145,6 +287,16 @@ mod tests {
             (sgd(1.0, false, 0.0), "momentum"),
             (sgd(0.0, true, 0.0), "Nesterov"),
             (sgd(0.0, false, f32::INFINITY), "weight_decay"),
+            (rmsprop(|r| r.alpha = 1.0), "alpha"),
+            (rmsprop(|r| r.eps = -1.0), "eps"),
+            (rmsprop(|r| r.momentum = 1.0), "momentum"),
+            (rmsprop(|r| r.weight_decay = f32::NAN), "weight_decay"),
+            (adagrad(|a| a.lr_decay = -0.1), "lr_decay"),
+            (adagrad(|a| a.initial_accumulator_value = f32::INFINITY), "initial_accumulator_value"),
+            (adagrad(|a| a.eps = 0.0), "eps"),
+            (adagrad(|a| a.weight_decay = -1.0), "weight_decay"),
+            (adadelta(-0.1, 1e-6), "rho"),
+            (adadelta(0.9, 0.0), "eps"),
             (clip(0.0), "clip_norm"),
             (clip(f32::NAN), "clip_norm"),
         ];
@@ -152,7 +304,15 @@ mod tests {
             let error = config.validate().unwrap_err();
             assert!(matches!(&error, Error::Config(message) if message.contains(word)), "{error}");
         }
-        for config in [adam(|a| a.beta1 = 0.0), sgd(0.9, true, 0.01), sgd(0.0, false, 0.0), clip(1.0)] {
+        for config in [
+            rmsprop(|_| ()),
+            adagrad(|_| ()),
+            adadelta(0.0, 1e-6),
+            adam(|a| a.beta1 = 0.0),
+            sgd(0.9, true, 0.01),
+            sgd(0.0, false, 0.0),
+            clip(1.0),
+        ] {
             config.validate().unwrap();
         }
     }

@@ -7,6 +7,7 @@ mod blocks;
 mod config;
 mod prepare;
 mod schedule;
+mod tiles;
 mod update;
 
 use crate::autodiff::Gradients;
@@ -15,7 +16,7 @@ use crate::graph::{Graph, Role, State, TensorId};
 
 pub use crate::ops::loss_scale::LossScale;
 use blocks::Blocks;
-pub use config::{Adam, Method, OptimizerConfig, Sgd};
+pub use config::{Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use prepare::Prepare;
 pub use prepare::{COUNTERS, counters_of, updates_of};
 pub use schedule::{Decay, Schedule};
@@ -67,13 +68,8 @@ pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig
         graph.set_name(skipped, "skipped");
     }
 
-    let moments: &[State] = match config.method {
-        Method::Adam(_) => &[State::FirstMoment, State::SecondMoment],
-        Method::Sgd(sgd) if sgd.momentum > 0.0 => &[State::FirstMoment],
-        Method::Sgd(_) => &[],
-    };
-    let updated: Vec<TensorId> =
-        [State::Params].iter().chain(moments).map(|&state| graph.state(state, elements)).collect();
+    let states = [State::Params].into_iter().chain(config.method.states());
+    let updated: Vec<TensorId> = states.map(|state| graph.state(state, elements)).collect();
     graph.push_in_place(Update { method: config.method, blocks }, &[coefficients, gradients.flat], &updated)?;
     Ok(Updates { grad_norm, skipped })
 }

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::blocks::{Blocks, unpack};
-use super::{LossScale, Method, OptimizerConfig};
+use super::{Adagrad, LossScale, Method, OptimizerConfig};
 use crate::error::Result;
 use crate::graph::{
     Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
@@ -62,6 +62,7 @@ struct PrepareParams {
     log_beta1: f32,
     log_beta2: f32,
     weight_decay: f32,
+    lr_decay: f32,
     coefficients_offset4: u32,
     norm_offset4: u32,
     skipped_offset4: u32,
@@ -104,7 +105,11 @@ impl Op for Prepare {
 
         let (log_beta1, log_beta2, weight_decay) = match self.config.method {
             Method::Adam(adam) => (log_beta(adam.beta1), log_beta(adam.beta2), adam.weight_decay),
-            Method::Sgd(_) => (0.0, 0.0, 0.0),
+            _ => (0.0, 0.0, 0.0),
+        };
+        let lr_decay = match self.config.method {
+            Method::Adagrad(adagrad) => adagrad.lr_decay,
+            _ => 0.0,
         };
         let params = PrepareParams {
             partials: partials as u32,
@@ -112,6 +117,7 @@ impl Op for Prepare {
             log_beta1,
             log_beta2,
             weight_decay,
+            lr_decay,
             coefficients_offset4: coefficients.place4().0,
             norm_offset4: norm.place4().0,
             skipped_offset4: skipped.map_or(0, |skipped| skipped.place4().0),
@@ -123,6 +129,7 @@ impl Op for Prepare {
         let mut prepare = Dispatch::new("optimizer", "prepare_main")
             .define("PREPARE", true)
             .define("ADAM", matches!(self.config.method, Method::Adam(_)))
+            .define("ADAGRAD", matches!(self.config.method, Method::Adagrad(_)))
             .define("NORM", with_norm)
             .define("CLIP", self.config.clip_norm.is_some())
             .define("SCALED", self.scaled)
@@ -198,7 +205,10 @@ impl Prepare {
                 clip,
                 1.0 - rate * f64::from(adam.weight_decay),
             ],
-            Method::Sgd(_) => [rate, 1.0, clip, 1.0],
+            Method::Adagrad(Adagrad { lr_decay, .. }) => {
+                [rate / (1.0 + (updates - 1) as f64 * f64::from(lr_decay)), 1.0, clip, 1.0]
+            }
+            Method::Sgd(_) | Method::RmsProp(_) | Method::Adadelta(_) => [rate, 1.0, clip, 1.0],
         };
         for (target, value) in run.outputs[1].row(0).iter_mut().zip(coefficients) {
             *target = T::of(value);

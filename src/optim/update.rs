@@ -4,16 +4,17 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use rayon::slice::ChunksMut;
 
-use super::blocks::{Blocks, unpack};
-use super::{Adam, Method, Sgd};
+use super::blocks::Blocks;
+use super::tiles::{adadelta_tile, adagrad_tile, adam_tile, rmsprop_tile, sgd_tile};
+use super::{Method, RmsProp};
 use crate::error::Result;
 use crate::graph::{
     Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, ViewMut, cpu_reference,
-    expect_kinds, shape_error, vector_kernel,
+    expect_kinds, shape_error,
 };
 
 /// Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the flat gradients. Updated in place: the
-/// parameters, and as far as the method has them the first and the second moment.
+/// parameters and what [`Method::states`] says.
 #[derive(Debug, Clone)]
 pub(super) struct Update {
     pub method: Method,
@@ -35,6 +36,7 @@ struct Params {
     eps: f32,
     momentum: f32,
     weight_decay: f32,
+    initial: f32,
 }
 
 impl Op for Update {
@@ -69,6 +71,23 @@ impl Op for Update {
             Method::Sgd(sgd) => {
                 (params.momentum, params.weight_decay) = (sgd.momentum, sgd.weight_decay);
                 dispatch = dispatch.define("MOMENTUM", sgd.momentum > 0.0).define("NESTEROV", sgd.nesterov);
+            }
+            Method::RmsProp(rmsprop) => {
+                (params.beta2, params.rest2) = (rmsprop.alpha as f32, (1.0 - rmsprop.alpha) as f32);
+                (params.eps, params.momentum, params.weight_decay) =
+                    (rmsprop.eps, rmsprop.momentum, rmsprop.weight_decay);
+                dispatch = dispatch.define("RMSPROP", true).define("MOMENTUM", rmsprop.momentum > 0.0);
+                dispatch = dispatch.define("CENTERED", rmsprop.centered);
+            }
+            Method::Adagrad(adagrad) => {
+                (params.eps, params.weight_decay) = (adagrad.eps, adagrad.weight_decay);
+                params.initial = adagrad.initial_accumulator_value;
+                dispatch = dispatch.define("ADAGRAD", true);
+            }
+            Method::Adadelta(adadelta) => {
+                (params.beta2, params.rest2) = (adadelta.rho as f32, (1.0 - adadelta.rho) as f32);
+                (params.eps, params.weight_decay) = (adadelta.eps, adadelta.weight_decay);
+                dispatch = dispatch.define("ADADELTA", true);
             }
         }
         dispatch = dispatch.read(coefficients.binding).read(grads.binding).table(&self.blocks.0);
@@ -109,6 +128,29 @@ impl Update {
             (Method::Sgd(sgd), [params]) => {
                 tiles.zip(chunks(params)).for_each(|((g, blocks), w)| sgd_tile(&sgd, coefficients, blocks, g, w, None));
             }
+            (Method::RmsProp(rmsprop), [params, second, others @ ..]) => {
+                let RmsProp { momentum, centered, .. } = rmsprop;
+                let mut others = others.iter_mut();
+                let first = optional_chunks((momentum > 0.0).then(|| others.next()).flatten(), params);
+                let mean = optional_chunks(centered.then(|| others.next()).flatten(), params);
+                tiles.zip(chunks(params)).zip(chunks(second)).zip(first).zip(mean).for_each(
+                    |(((((g, blocks), w), v), m), a)| {
+                        rmsprop_tile(&rmsprop, coefficients, blocks, g, w, v, (m, a));
+                    },
+                );
+            }
+            (Method::Adagrad(adagrad), [params, second]) => {
+                tiles.zip(chunks(params)).zip(chunks(second)).for_each(|(((g, blocks), w), v)| {
+                    adagrad_tile(&adagrad, coefficients, blocks, g, w, v);
+                });
+            }
+            (Method::Adadelta(adadelta), [params, second, first]) => {
+                tiles
+                    .zip(chunks(params))
+                    .zip(chunks(second))
+                    .zip(chunks(first))
+                    .for_each(|((((g, blocks), w), v), s)| adadelta_tile(&adadelta, coefficients, blocks, g, w, v, s));
+            }
             (method, outputs) => {
                 return Err(shape_error(self, format!("{method:?} does not update {} vectors", outputs.len())));
             }
@@ -122,65 +164,10 @@ fn chunks<'a, T: Real>(view: &mut ViewMut<'a, T>) -> ChunksMut<'a, T> {
     std::mem::take(&mut view.data).par_chunks_mut(TILE)
 }
 
-vector_kernel! {
-fn adam_tile<'a, T: Real>(
-    adam: &'a Adam,
-    coefficients: &'a [T],
-    blocks: &'a [u32],
-    grads: &'a [T],
-    params: &'a mut [T],
-    first: &'a mut [T],
-    second: &'a mut [T],
-) -> () {
-    let &[rate, root, clip, shrink] = coefficients else { return };
-    let (beta1, rest1) = (T::of(adam.beta1), T::of(1.0 - adam.beta1));
-    let (beta2, rest2) = (T::of(adam.beta2), T::of(1.0 - adam.beta2));
-    let eps = T::of(f64::from(adam.eps));
-    let tiles = params.chunks_mut(PARAM_ALIGN).zip(first.chunks_mut(PARAM_ALIGN));
-    let tiles = tiles.zip(second.chunks_mut(PARAM_ALIGN)).zip(grads.chunks(PARAM_ALIGN)).zip(blocks);
-    for ((((params, first), second), grads), &word) in tiles {
-        let (count, decays) = unpack(word);
-        let shrink = if decays { shrink } else { T::ONE };
-        let elements =
-            params[..count].iter_mut().zip(&mut first[..count]).zip(&mut second[..count]).zip(&grads[..count]);
-        for (((w, m), v), &g) in elements {
-            let g = g * clip;
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * g * g;
-            *w = *w * shrink - rate * *m / (v.sqrt() / root + eps);
-        }
+/// The same of a vector that a method may not have: as many parts as `like` has.
+fn optional_chunks<'a, T: Real>(view: Option<&mut ViewMut<'a, T>>, like: &ViewMut<'_, T>) -> Vec<Option<&'a mut [T]>> {
+    match view {
+        Some(view) => std::mem::take(&mut view.data).chunks_mut(TILE).map(Some).collect(),
+        None => (0..like.data.len().div_ceil(TILE)).map(|_| None).collect(),
     }
-}
-}
-
-vector_kernel! {
-fn sgd_tile<'a, T: Real>(
-    sgd: &'a Sgd,
-    coefficients: &'a [T],
-    blocks: &'a [u32],
-    grads: &'a [T],
-    params: &'a mut [T],
-    first: Option<&'a mut [T]>,
-) -> () {
-    let &[rate, _, clip, _] = coefficients else { return };
-    let momentum = T::of(f64::from(sgd.momentum));
-    let weight_decay = T::of(f64::from(sgd.weight_decay));
-    let mut first = first.map(|first| first.chunks_mut(PARAM_ALIGN));
-    for ((params, grads), &word) in params.chunks_mut(PARAM_ALIGN).zip(grads.chunks(PARAM_ALIGN)).zip(blocks) {
-        let (count, decays) = unpack(word);
-        let decay = if decays { weight_decay } else { T::ZERO };
-        let elements = params[..count].iter_mut().zip(&grads[..count]);
-        match first.as_mut().and_then(Iterator::next) {
-            Some(first) => {
-                for ((w, &g), m) in elements.zip(&mut first[..count]) {
-                    let g = g * clip + decay * *w;
-                    *m = momentum * *m + g;
-                    let step = if sgd.nesterov { g + momentum * *m } else { *m };
-                    *w -= rate * step;
-                }
-            }
-            None => elements.for_each(|(w, &g)| *w -= rate * (g * clip + decay * *w)),
-        }
-    }
-}
 }

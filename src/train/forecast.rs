@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Executor, Store};
 use crate::graph::{Extent, Program, StepArgs};
 use crate::hash::Hash;
-use crate::nn::{ConvRnn, ConvRnnProgram};
+use crate::nn::{ConvRnn, ConvRnnConfig, ConvRnnProgram};
 use crate::optim::OptimizerConfig;
 
 /// Batches made ahead: one is in use while the others are made.
@@ -24,7 +24,8 @@ pub struct Predictor {
     program: ConvRnnProgram,
     executor: Executor,
     batch: usize,
-    time: usize,
+    config: ConvRnnConfig,
+    prepared: Vec<f32>,
 }
 
 impl Predictor {
@@ -35,7 +36,7 @@ impl Predictor {
     pub fn new(model: &ConvRnn, store: &Store, batch: usize) -> Result<Self> {
         let program = model.prediction(batch)?;
         let executor = Executor::new(&program.program, store)?;
-        Ok(Self { program, executor, batch, time: model.config().time })
+        Ok(Self { program, executor, batch, config: model.config().clone(), prepared: vec![] })
     }
 
     /// The forecasts of `windows` windows of `input`, `[windows, time, inputs]`. Waits for the device.
@@ -46,10 +47,15 @@ impl Predictor {
         if windows == 0 || windows > self.batch {
             return Err(Error::Graph(format!("a predictor of 1 to {} windows was given {windows}", self.batch)));
         }
-        self.executor.resize(Extent { batch: windows, time: self.time })?;
-        self.executor.write(self.program.input, input)?;
+        self.prepared.clear();
+        self.prepared.extend_from_slice(input);
+        let levels = self.config.prepare(&mut self.prepared);
+        self.executor.resize(Extent { batch: windows, time: self.config.time })?;
+        self.executor.write(self.program.input, &self.prepared)?;
         self.executor.run(&StepArgs::default())?;
-        self.executor.read(self.program.output)
+        let mut forecasts = self.executor.read(self.program.output)?;
+        forecasts.iter_mut().zip(levels).for_each(|(forecast, level)| *forecast += level);
+        Ok(forecasts)
     }
 }
 
@@ -140,8 +146,11 @@ impl Task for ForecastTask {
         let windows = Arc::clone(&self.train);
         let mut schedule = WindowSchedule::new(seed, &windows, self.batch).map_err(data_error)?;
         let buffers = (0..BUFFERS).map(|_| WindowBatch::new(self.batch, &windows)).collect();
+        let config = self.model.config().clone();
         let make = move |step: u64, batch: &mut WindowBatch| {
             schedule.fill(&windows, step, batch);
+            let levels = config.prepare(&mut batch.input);
+            batch.target.iter_mut().zip(levels).for_each(|(target, level)| *target -= level);
             Ok::<(), Error>(())
         };
         Prefetch::new(first_step, buffers, make).map_err(data_error)

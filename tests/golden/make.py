@@ -298,12 +298,99 @@ def op_cases(dtype):
     return cases.configs, cases.tensors
 
 
+# Pooling
+
+
+def pool_configs():
+    def moving(op, shape, size, stride, pad, **more):
+        return {"op": op, "shape": shape, "size": size, "stride": stride, "pad": pad, **more}
+
+    configs = []
+    for lengths in [None, "some"]:
+        for shape, size, stride, pad in [
+            ([2, 13, 3], 2, 2, 0),
+            ([2, 14, 5], 3, 2, 1),
+            ([1, 17, 4], 4, 1, 2),
+            ([3, 9, 1], 2, 5, 0),
+            ([4, 7, 8], 7, 7, 3),
+        ]:
+            configs.append(moving("max", shape, size, stride, pad, lengths=lengths))
+            for count_padding in [False, True]:
+                configs.append(moving("avg", shape, size, stride, pad, count_padding=count_padding, lengths=lengths))
+        for op in ["adaptive_max", "adaptive_avg"]:
+            for shape, out in [([2, 13, 3], 4), ([4, 7, 5], 7), ([2, 5, 4], 8), ([4, 11, 2], 1)]:
+                configs.append({"op": op, "shape": shape, "out": out, "lengths": lengths})
+        for op in ["global_max", "global_avg"]:
+            for shape in [[4, 19, 5], [2, 1, 4]]:
+                configs.append({"op": op, "shape": shape, "lengths": lengths})
+        for shape, k in [([2, 13, 3], 4), ([4, 7, 5], 7), ([3, 30, 4], 1)]:
+            configs.append({"op": "k_max", "shape": shape, "k": k, "lengths": lengths})
+    return configs
+
+
+def pool_moving(config, x, there):
+    """Windows over [B, C, T], where `there` is 1 and elsewhere 0; without lengths by PyTorch's own layers alone."""
+    size, stride, pad = config["size"], config["stride"], config["pad"]
+    if config["op"] == "max":
+        y = F.max_pool1d(torch.where(there > 0, x, -torch.inf), size, stride, pad)
+        return torch.where(y == -torch.inf, 0.0, y)
+    if config["lengths"] is None:
+        return F.avg_pool1d(x, size, stride, pad, count_include_pad=config["count_padding"])
+    total = F.avg_pool1d(x * there, size, stride, pad)
+    return total if config["count_padding"] else total / F.avg_pool1d(there, size, stride, pad).clamp(min=1e-9)
+
+
+def pool_sequence(config, x):
+    """The values and, where they are told, the positions of one sequence [C, L], L above 0, as it is without padding."""
+    op = config["op"]
+    if op.startswith("adaptive"):
+        return (F.adaptive_max_pool1d if op == "adaptive_max" else F.adaptive_avg_pool1d)(x, config["out"]), None
+    if op == "global_avg":
+        return F.adaptive_avg_pool1d(x, 1), None
+    if op == "global_max":
+        return F.adaptive_max_pool1d(x, 1, return_indices=True)
+    k = min(config["k"], x.shape[1])
+    at = torch.topk(x, k, dim=1).indices.sort(dim=1).values
+    return F.pad(x.gather(1, at), (0, config["k"] - k)), F.pad(at, (0, config["k"] - k), value=-1)
+
+
+def pool_cases(dtype):
+    draw = Draw(707, dtype)
+    tensors = {}
+    configs = pool_configs()
+    for i, config in enumerate(configs):
+        batch, time, channels = config["shape"]
+        x = leaf(draw.normal(batch, time, channels))
+        lengths = torch.full((batch,), time)
+        if config["lengths"] is not None:
+            # None, one, some and all.
+            lengths = torch.tensor([0, 1, (time + 1) // 2, time])[-batch:]
+            tensors[f"{i}.lengths"] = lengths.unsqueeze(1)
+        rows = x.transpose(1, 2)
+        positions = None
+        if config["op"] in ["max", "avg"]:
+            there = (torch.arange(time) < lengths[:, None, None]).to(dtype).expand(batch, channels, time)
+            y = pool_moving(config, rows, there)
+        else:
+            count = config.get("out", config.get("k", 1))
+            nothing = x.new_zeros(channels, count), torch.full((channels, count), -1)
+            pairs = [pool_sequence(config, r[:, :n]) if n > 0 else nothing for r, n in zip(rows, lengths)]
+            y = torch.stack([values for values, _ in pairs])
+            if config["op"] in ["global_max", "k_max"]:
+                positions = torch.stack([at for _, at in pairs])
+        y = y.transpose(1, 2)
+        dy = draw.normal(*y.shape)
+        y.backward(dy)
+        tensors |= {f"{i}.x": x, f"{i}.dx": x.grad, f"{i}.y": y, f"{i}.dy": dy}
+        if positions is not None:
+            tensors[f"{i}.positions"] = positions.transpose(1, 2).to(dtype)
+    return configs, tensors
+
+
 # Optimizers
 
 
 def optim_cases(dtype):
-    draw = Draw(303, dtype)
-    steps = 6
     adam = {"lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
     sgd = {"lr": 0.05, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
     configs = [
@@ -314,7 +401,35 @@ def optim_cases(dtype):
         {"optimizer": "sgd", **sgd},
         {"optimizer": "adam", **adam, "clip_norm": 0.5},
     ]
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return trajectories(Draw(303, dtype), configs)
+
+
+def adaptive_optim_cases(dtype):
+    rmsprop = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False, "weight_decay": 0.0}
+    adagrad = {"lr": 1e-2, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, "weight_decay": 0.0}
+    adadelta = {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0}
+    configs = [
+        {"optimizer": "rmsprop", **rmsprop},
+        {"optimizer": "rmsprop", **rmsprop, "lr": 1e-3, "alpha": 0.9, "eps": 1e-7},  # the defaults of Keras
+        {"optimizer": "rmsprop", **rmsprop, "momentum": 0.9, "weight_decay": 0.01},
+        {"optimizer": "rmsprop", **rmsprop, "centered": True},
+        {"optimizer": "rmsprop", **rmsprop, "momentum": 0.5, "centered": True, "eps": 1e-3, "clip_norm": 0.5},
+        {"optimizer": "adagrad", **adagrad},
+        {"optimizer": "adagrad", **adagrad, "lr_decay": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.01},
+        {"optimizer": "adadelta", **adadelta},
+        {"optimizer": "adadelta", **adadelta, "lr": 0.5, "rho": 0.95, "weight_decay": 0.01},
+    ]
+    return trajectories(Draw(808, dtype), configs)
+
+
+def trajectories(draw, configs):
+    """What each optimizer makes of six steps with given gradients."""
+    steps = 6
+    kinds = {
+        "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop,
+        "adagrad": torch.optim.Adagrad, "adadelta": torch.optim.Adadelta,
+    }  # fmt: skip
+    described = {"optimizer", "clip_norm", "steps", "shapes"}
     tensors = {}
     for i, config in enumerate(configs):
         clip_norm = config.setdefault("clip_norm", None)
@@ -327,8 +442,7 @@ def optim_cases(dtype):
             grad.view(steps, -1)[:, 1] *= 1e-3
             # Small on two of the steps, so that the norm is also met below the limit.
             grad[[1, 4]] *= 0.03
-        names = {"lr", "betas", "eps", "weight_decay", "momentum", "nesterov"} & set(config)
-        optimizer = kinds[config["optimizer"]](params, **{name: config[name] for name in names})
+        optimizer = kinds[config["optimizer"]](params, **{k: v for k, v in config.items() if k not in described})
         for j, param in enumerate(params):
             tensors[f"{i}.{j}.initial"] = param.detach().clone()
             tensors[f"{i}.{j}.grads"] = grads[j].clone()
@@ -680,7 +794,9 @@ def main():
     check_published_sizes()
     write("conv1d", conv_cases)
     write("ops", op_cases)
+    write("pool", pool_cases)
     write("optim", optim_cases)
+    write("optim_adaptive", adaptive_optim_cases)
     write("recurrent", recurrent_cases)
     for name, config in WAVENETS.items():
         write(name, lambda dtype, config=config: wavenet_case(config, dtype))

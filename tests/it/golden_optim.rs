@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use receptive::exec::{CpuExecutor, Executor, Store};
 use receptive::graph::{Extent, Graph, Init, ParamLayout, Program, Shape, State, StepArgs, TensorId};
-use receptive::optim::{self, Adam, Method, OptimizerConfig, Sgd};
+use receptive::optim::{self, Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use receptive::random::Random;
 use receptive::{Device, Error};
 use safetensors::SafeTensors;
@@ -98,6 +98,22 @@ fn golden_config(case: &Value) -> OptimizerConfig {
             nesterov: case["nesterov"].as_bool().unwrap(),
             weight_decay,
         }),
+        "rmsprop" => Method::RmsProp(RmsProp {
+            alpha: number(&case["alpha"]),
+            eps: number(&case["eps"]) as f32,
+            momentum: number(&case["momentum"]) as f32,
+            centered: case["centered"].as_bool().unwrap(),
+            weight_decay,
+        }),
+        "adagrad" => Method::Adagrad(Adagrad {
+            lr_decay: number(&case["lr_decay"]) as f32,
+            initial_accumulator_value: number(&case["initial_accumulator_value"]) as f32,
+            eps: number(&case["eps"]) as f32,
+            weight_decay,
+        }),
+        "adadelta" => {
+            Method::Adadelta(Adadelta { rho: number(&case["rho"]), eps: number(&case["eps"]) as f32, weight_decay })
+        }
         _ => Method::Adam(Adam {
             beta1: number(&case["betas"][0]),
             beta2: number(&case["betas"][1]),
@@ -123,7 +139,11 @@ struct Golden {
 }
 
 fn golden() -> Vec<Golden> {
-    let path = crate::golden::path("optim");
+    ["optim", "optim_adaptive"].into_iter().flat_map(golden_of).collect()
+}
+
+fn golden_of(name: &str) -> Vec<Golden> {
+    let path = crate::golden::path(name);
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let cases: Vec<Value> = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["config"]).unwrap();
@@ -163,7 +183,7 @@ fn way(to: &[f32], from: &[f32]) -> Vec<f32> {
 #[test]
 fn trajectories_are_those_of_pytorch() {
     let cases = golden();
-    assert_eq!(cases.len(), 6);
+    assert_eq!(cases.len(), 15);
     for (device, case) in devices().iter().flat_map(|device| cases.iter().map(move |case| (device, case))) {
         let model = Model::new(&case.parameters, &case.config, case.norms.is_some());
         let mut flat = vec![0.0; model.params().flat_len()];
@@ -226,20 +246,49 @@ fn large_grads(step: u32) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn configs() -> [OptimizerConfig; 4] {
+fn of(method: Method) -> OptimizerConfig {
+    OptimizerConfig { method, clip_norm: None }
+}
+
+fn rmsprop(momentum: f32, centered: bool, weight_decay: f32) -> OptimizerConfig {
+    of(Method::RmsProp(RmsProp { momentum, centered, weight_decay, ..RmsProp::default() }))
+}
+
+fn adagrad(weight_decay: f32) -> OptimizerConfig {
+    of(Method::Adagrad(Adagrad { lr_decay: 0.1, initial_accumulator_value: 0.1, weight_decay, ..Adagrad::default() }))
+}
+
+fn adadelta(weight_decay: f32) -> OptimizerConfig {
+    of(Method::Adadelta(Adadelta { weight_decay, ..Adadelta::default() }))
+}
+
+fn configs() -> [OptimizerConfig; 10] {
     let adamw = Adam { weight_decay: 0.01, ..Adam::default() };
-    [adam(adamw, Some(2.0)), sgd(0.9, true, 0.01), sgd(0.9, false, 0.0), sgd(0.0, false, 0.01)]
+    [
+        adam(adamw, Some(2.0)),
+        sgd(0.9, true, 0.01),
+        sgd(0.9, false, 0.0),
+        sgd(0.0, false, 0.01),
+        rmsprop(0.0, false, 0.0),
+        rmsprop(0.9, false, 0.01),
+        rmsprop(0.0, true, 0.01),
+        rmsprop(0.9, true, 0.0),
+        adagrad(0.01),
+        adadelta(0.01),
+    ]
 }
 
 /// Parameters, moments and norms after 20 steps.
-fn train(model: &Model, device: &Device) -> [Vec<f32>; 4] {
+fn train(model: &Model, device: &Device) -> [Vec<f32>; 5] {
     let mut run = model.start(device, &model.params().initial(3));
     for step in 0..20 {
         run.step(1e-2, &large_grads(step));
     }
     let norms = run.norms();
     assert_eq!(optim::updates_of(&run.flat(State::Counters)), 20);
-    [run.flat(State::Params), run.flat(State::FirstMoment), run.flat(State::SecondMoment), norms]
+    let states = [State::Params, State::FirstMoment, State::SecondMoment, State::GradientMean];
+    let [params, first, second, mean] = states.map(|state| run.flat(state));
+    [params, first, second, mean, norms]
 }
 
 #[test]
@@ -248,7 +297,9 @@ fn both_executors_agree_and_padding_stays_zero() {
         let model = Model::new(LARGE, &config, true);
         assert!(model.params().count() > 290_000);
         let [cpu, gpu] = devices().map(|device| train(&model, &device));
-        for (what, (actual, expected)) in ["params", "first", "second", "norms"].iter().zip(gpu.iter().zip(&cpu)) {
+        for (what, (actual, expected)) in
+            ["params", "first", "second", "mean", "norms"].iter().zip(gpu.iter().zip(&cpu))
+        {
             let scale = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
             assert_close(&format!("{what}, {config:?}"), actual, expected, 2e-6 * scale, 1e-5);
         }
@@ -257,14 +308,14 @@ fn both_executors_agree_and_padding_stays_zero() {
             squares.sum::<f64>().sqrt() as f32
         };
         let exact: Vec<f32> = (0..20).map(exact).collect();
-        assert_close("norms", &cpu[3], &exact, 0.0, 1e-6);
+        assert_close("norms", &cpu[4], &exact, 0.0, 1e-6);
         assert!(exact.iter().any(|&n| n < 2.0) && exact.iter().any(|&n| n > 2.0), "both sides of the clipping");
 
         let mut padding = vec![1.0; model.params().flat_len()];
         for param in model.params().iter() {
             param.scatter(&vec![0.0; param.shape.len()], &mut padding);
         }
-        for flat in cpu[..3].iter().chain(&gpu[..3]).filter(|flat| !flat.is_empty()) {
+        for flat in cpu[..4].iter().chain(&gpu[..4]).filter(|flat| !flat.is_empty()) {
             let wrong = flat.iter().zip(&padding).position(|(value, padding)| *padding > 0.0 && value.to_bits() != 0);
             assert_eq!(wrong, None, "an element of padding is not zero, {config:?}");
         }
@@ -273,7 +324,7 @@ fn both_executors_agree_and_padding_stays_zero() {
 
 #[test]
 fn every_run_gives_the_same_bits() {
-    let bits = |vectors: [Vec<f32>; 4]| vectors.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>());
+    let bits = |vectors: [Vec<f32>; 5]| vectors.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>());
     for config in configs() {
         let model = Model::new(LARGE, &config, true);
         assert!(bits(train(&model, &gpu())) == bits(train(&model, &gpu())), "GPU, {config:?}");
@@ -365,7 +416,8 @@ fn gradients_that_are_not_finite_spread() {
     let mut bad = vec![1.0; 70];
     bad[3] = f32::NAN;
     for device in devices() {
-        for config in [adam(Adam::default(), None), sgd(0.9, true, 0.0)] {
+        let others = [rmsprop(0.9, true, 0.0), rmsprop(0.0, true, 0.0), adagrad(0.0), adadelta(0.0)];
+        for config in [adam(Adam::default(), None), sgd(0.9, true, 0.0)].into_iter().chain(others) {
             let model = Model::new(&parameters, &config, true);
             let mut run = model.start(&device, &model.params().initial(1));
             run.step(0.1, &[bad.clone(), vec![1.0; 4]]);

@@ -37,6 +37,7 @@ mod losses;
 mod metrics;
 mod no_hidden_work;
 mod pipeline_cache;
+mod pool;
 mod recurrent;
 mod resume_is_exact;
 #[cfg(feature = "tables")]

@@ -4,7 +4,7 @@ use std::fs;
 
 use receptive::graph::{Precision, State};
 use receptive::nn::WaveNetConfig;
-use receptive::optim::{LossScale, Method, OptimizerConfig, Sgd};
+use receptive::optim::{Adadelta, Adagrad, LossScale, Method, OptimizerConfig, RmsProp, Sgd};
 use receptive::train::{Checkpoint, Event, Trainer, TrainerOptions, WaveNetTask};
 use receptive::{Device, Error};
 
@@ -69,6 +69,14 @@ fn scalar_input_and_other_optimizers_too() {
     let sgd = |momentum| OptimizerConfig { method: Method::Sgd(Sgd { momentum, ..Sgd::default() }), clip_norm: None };
     straight_equals_resumed(&Device::cpu(), &scalar_config(), sgd(0.9), 3);
     straight_equals_resumed(&Device::cpu(), &config(), sgd(0.0), 2);
+    let of = |method| OptimizerConfig { method, clip_norm: Some(0.5) };
+    let rmsprop = RmsProp { momentum: 0.9, centered: true, ..RmsProp::default() };
+    let adagrad = Adagrad { lr_decay: 0.1, initial_accumulator_value: 0.1, ..Adagrad::default() };
+    for device in devices() {
+        straight_equals_resumed(&device, &config(), of(Method::RmsProp(rmsprop)), 5);
+        straight_equals_resumed(&device, &config(), of(Method::Adagrad(adagrad)), 3);
+        straight_equals_resumed(&device, &config(), of(Method::Adadelta(Adadelta::default())), 4);
+    }
 }
 
 #[test]

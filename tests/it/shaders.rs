@@ -9,7 +9,7 @@ use receptive::exec::dispatches;
 use receptive::graph::{Extent, Precision};
 use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::ops::table::{FAMILIES, TABLE};
-use receptive::optim::{Adam, Method, OptimizerConfig, Sgd};
+use receptive::optim::{Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use receptive::random::Random;
 
 use crate::support::CaseProgram;
@@ -94,7 +94,19 @@ fn configurations() -> Vec<WaveNetConfig> {
 
 fn optimizers() -> Vec<OptimizerConfig> {
     let sgd = |momentum, nesterov| Method::Sgd(Sgd { momentum, nesterov, weight_decay: 0.01 });
-    let methods = [Method::Adam(Adam::default()), sgd(0.0, false), sgd(0.9, false), sgd(0.9, true)];
+    let rmsprop = |momentum, centered| Method::RmsProp(RmsProp { momentum, centered, ..RmsProp::default() });
+    let methods = [
+        Method::Adam(Adam::default()),
+        sgd(0.0, false),
+        sgd(0.9, false),
+        sgd(0.9, true),
+        rmsprop(0.0, false),
+        rmsprop(0.9, false),
+        rmsprop(0.0, true),
+        rmsprop(0.9, true),
+        Method::Adagrad(Adagrad::default()),
+        Method::Adadelta(Adadelta::default()),
+    ];
     let with_clipping = |method| [None, Some(1.0)].map(|clip_norm| OptimizerConfig { method, clip_norm });
     methods.into_iter().flat_map(with_clipping).collect()
 }

@@ -159,6 +159,11 @@ impl Windows {
         self.shared.columns
     }
 
+    /// Which of the columns is to be forecast.
+    pub fn target_column(&self) -> usize {
+        self.shared.target
+    }
+
     /// The standard deviation of the target column, in its own unit: an error in normalised units times this is one in
     /// the column's unit.
     pub fn deviation(&self) -> f64 {
