@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use receptive::data::series::{Missing, ReadOptions, SeriesSplit, TextColumns, WindowOptions};
 use receptive::graph::Precision;
-use receptive::nn::{ConvRnnConfig, RecurrentConfig};
+use receptive::nn::{ConvRnnConfig, Layer, RecurrentConfig};
 use receptive::ops::Cell;
 use serde::{Deserialize, Serialize};
 
@@ -62,18 +62,25 @@ pub enum ModelKind {
 
 impl ModelKind {
     /// The network of windows of `time` rows and `inputs` columns; nothing where there is nothing to train.
-    pub fn network(self, inputs: usize, time: usize) -> Option<ConvRnnConfig> {
-        let gru = RecurrentConfig::new(Cell::Gru { reset_after: true, hard: false }, 32);
-        Some(match self {
+    pub fn network(self, inputs: usize, time: usize, run: &RunArgs) -> Option<ConvRnnConfig> {
+        let recurrent =
+            |cell| RecurrentConfig { recurrent_dropout: run.recurrent_dropout, ..RecurrentConfig::new(cell, 32) };
+        let gru = recurrent(Cell::Gru { reset_after: true, hard: false });
+        let mut config = match self {
             Self::Naive => return None,
             Self::Dense => ConvRnnConfig::dense(inputs, time),
             Self::Conv => ConvRnnConfig::convolutions(inputs, time),
             Self::Gru => ConvRnnConfig::recurrent(inputs, time, gru),
-            Self::Lstm => ConvRnnConfig::recurrent(inputs, time, RecurrentConfig::new(Cell::Lstm { hard: false }, 32)),
+            Self::Lstm => ConvRnnConfig::recurrent(inputs, time, recurrent(Cell::Lstm { hard: false })),
             Self::ConvGru => ConvRnnConfig::hybrid(inputs, time, gru),
             Self::Chollet => ConvRnnConfig::chollet(inputs, time),
             Self::Tcn => ConvRnnConfig::tcn(inputs, time),
-        })
+        };
+        if run.dropout > 0.0 {
+            let last = config.layers.len() - 1;
+            config.layers.insert(last, Layer::Dropout { p: run.dropout });
+        }
+        Some(config)
     }
 
     pub fn name(self) -> &'static str {
@@ -176,6 +183,15 @@ pub struct RunArgs {
     /// Optimizer: adam or rmsprop
     #[arg(long, value_name = "NAME", value_enum, default_value = "adam", help_heading = "Training")]
     pub optimizer: Optimizer,
+    /// Share of what the last layer over time reads that is left out in training
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Training")]
+    pub dropout: f32,
+    /// Share of a recurrent layer's state that its products leave out in training, the same for a whole window
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Training")]
+    pub recurrent_dropout: f32,
+    /// Weight decay of adam (AdamW), of rmsprop the L2 penalty
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Training")]
+    pub weight_decay: f32,
     /// Steps in an epoch [default: as many as it takes to see every window of the training part]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub steps_per_epoch: Option<u64>,

@@ -10,7 +10,7 @@ use receptive::Device;
 use receptive::data::series::ForecastError;
 use receptive::graph::State;
 use receptive::nn::ConvRnn;
-use receptive::optim::{Method, OptimizerConfig, RmsProp};
+use receptive::optim::{Adam, Method, OptimizerConfig, RmsProp};
 use receptive::train::{Event, ForecastTask, Limit, Task as _, Trainer, TrainerOptions, save_model};
 
 use crate::args::{DataArgs, ModelKind, Optimizer, RunArgs, TrainArgs};
@@ -68,7 +68,7 @@ pub fn run(model: ModelKind, args: &DataArgs, run: &RunArgs, data: &Data, out: &
     };
     let device = Device::select(&run.device)?;
     let windows = &data.parts.train;
-    let trained = match model.network(windows.features(), windows.steps()) {
+    let trained = match model.network(windows.features(), windows.steps(), run) {
         Some(config) if run.relative => {
             let network = ConvRnn::new(config.relative_to(windows.target_column()))?.with_precision(run.precision);
             learn(network, model, run, data, &device, out)?
@@ -112,8 +112,11 @@ fn learn(
 ) -> Result<Trained> {
     let parameters = network.parameter_count()?;
     let method = match run.optimizer {
-        Optimizer::Adam => Method::default(),
-        Optimizer::Rmsprop => Method::RmsProp(RmsProp { alpha: 0.9, eps: 1e-7, ..RmsProp::default() }),
+        Optimizer::Adam => Method::Adam(Adam { weight_decay: run.weight_decay, ..Adam::default() }),
+        Optimizer::Rmsprop => {
+            let weight_decay = run.weight_decay;
+            Method::RmsProp(RmsProp { alpha: 0.9, eps: 1e-7, weight_decay, ..RmsProp::default() })
+        }
     };
     let optimizer = OptimizerConfig { method, clip_norm: Some(1.0) };
     let task = ForecastTask::new(network, data.parts.train.clone(), data.parts.valid.clone(), run.batch, optimizer)?;

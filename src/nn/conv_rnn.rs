@@ -42,6 +42,11 @@ pub enum Layer {
         /// Blocks.
         levels: usize,
     },
+    /// Dropout in training.
+    Dropout {
+        /// The probability of 0, in [0, 1).
+        p: f32,
+    },
     /// A dense layer over all positions and channels, and a rectifier.
     Flatten {
         /// Units.
@@ -247,6 +252,8 @@ impl ConvRnn {
                 }
                 Layer::MaxPool { size } => ops::max_pool(graph, h, Window::new(*size), None)?,
                 Layer::GlobalMaxPool => ops::global_max_pool(graph, h, None)?.values,
+                Layer::Dropout { p } if training => ops::dropout(graph, h, *p)?,
+                Layer::Dropout { .. } => h,
                 Layer::Flatten { units } => {
                     let geometry = Geometry::valid(graph.shape(h).time, 1);
                     convolution(graph, &prefix, h, *units, geometry, Activation::Relu)?
@@ -274,8 +281,15 @@ impl ConvRnn {
         if graph.shape(h).time > 1 {
             h = ops::final_state(graph, h, None, None, false)?;
         }
-        let output =
-            convolution(graph, "output.", h, self.config.outputs, Geometry::pointwise(), Activation::Identity)?;
+        let inputs = graph.shape(h).channels;
+        // A model of changes starts with none, which is the naive forecast.
+        let init = match self.config.relative_to {
+            Some(_) => Init::Zeros,
+            None => Init::xavier(inputs, self.config.outputs),
+        };
+        let weight = graph.param("output.weight", Shape::new(1, inputs, self.config.outputs), init, true)?;
+        let bias = graph.param("output.bias", Shape::vector(self.config.outputs), Init::Zeros, false)?;
+        let output = ops::conv1d(graph, h, weight, Some(bias), Geometry::pointwise(), Activation::Identity)?;
         graph.set_name(output, "output");
         Ok(output)
     }

@@ -1,6 +1,7 @@
 //! The workloads as programs of this library. A new kind is a file here and its line in [`build`].
 
 pub mod conv;
+pub mod conv_rnn;
 pub mod wavenet;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub fn build(case: &Case) -> Result<Option<Model>> {
     Ok(Some(match case.kind.as_str() {
         "wavenet" => wavenet::training(case)?,
         "conv" => conv::alone(case)?,
+        "gru" | "lstm" | "conv_gru" => conv_rnn::training(case)?,
         _ => return Ok(None),
     }))
 }
