@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::ValueEnum as _;
+use receptive::nn::ConvRnn;
 
 use crate::args::{CompareArgs, ModelKind};
 use crate::data::Data;
@@ -18,7 +19,13 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     }
     let out = &args.run.out;
     let mut results = Vec::new();
+    let (inputs, time) = (data.parts.train.features(), data.parts.train.steps());
     for model in models {
+        let network = model.network(inputs, time, &args.run).map(ConvRnn::new).transpose();
+        if let (Err(error), true) = (network, args.models.is_empty()) {
+            say(&format!("left out: {}, for which {time} rows in a window are not enough ({error})", model.name()));
+            continue;
+        }
         let folder = out.join(model.name());
         make_folder(&folder)?;
         results.push(run(model, &args.data, &args.run, &data, &folder)?);

@@ -124,7 +124,7 @@ fn advance(sequence: u32, position: u32, there: bool, j: u32, product: vec4<f32>
 #ifdef ELMAN
     let sum = given.x + product.x;
 #ifdef RELU
-    after.x = select(0.0, sum, sum > 0.0);
+    after.x = select(sum, 0.0, sum <= 0.0);   // what is not a number stays so
 #else
     after.x = safe_tanh(sum);
 #endif

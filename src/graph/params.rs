@@ -22,6 +22,17 @@ pub enum Init {
         /// Half the width.
         bound: f32,
     },
+    /// Uniform in ±`bound` but for the channels from `from` to `to`, which are all `value`: the biases of an LSTM's forget gates.
+    UniformBut {
+        /// Half the width.
+        bound: f32,
+        /// The first channel that is not.
+        from: usize,
+        /// The first behind them that is again.
+        to: usize,
+        /// What they are.
+        value: f32,
+    },
     /// Normal with mean 0.
     Normal {
         /// Standard deviation.
@@ -114,10 +125,15 @@ impl ParamLayout {
         for (index, param) in self.params.iter().enumerate() {
             let mut random = Random::new(seed, STREAM_INIT, index as u32);
             let values: Vec<f32> = (0..param.shape.len())
-                .map(|_| match param.init {
+                .map(|index| match param.init {
                     Init::Zeros => 0.0,
                     Init::Constant(value) => value,
-                    Init::Uniform { bound } => (2.0 * random.uniform() - 1.0) * bound,
+                    Init::UniformBut { from, to, value, .. }
+                        if (from..to).contains(&(index % param.shape.channels)) =>
+                    {
+                        value
+                    }
+                    Init::Uniform { bound } | Init::UniformBut { bound, .. } => (2.0 * random.uniform() - 1.0) * bound,
                     Init::Normal { std } => random.normal() * std,
                 })
                 .collect();

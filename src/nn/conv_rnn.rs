@@ -174,6 +174,10 @@ impl ConvRnn {
         if let Some(column) = config.relative_to.filter(|&column| column >= config.inputs) {
             return Err(Error::Config(format!("relative_to is input {column} of {}, counted from 0", config.inputs)));
         }
+        let deep = |layer: &Layer| matches!(layer, Layer::Tcn { levels, .. } if *levels > 24);
+        if config.layers.iter().any(deep) {
+            return Err(Error::Config("a TCN has at most 24 levels: the last of them sees 2^24 positions back".into()));
+        }
         let model = Self { config, precision: Precision::default() };
         model.parameter_count()?;
         Ok(model)
@@ -260,7 +264,12 @@ impl ConvRnn {
                 }
                 Layer::Recurrent(config) => {
                     let options = RecurrentOptions { training, ..RecurrentOptions::default() };
-                    RecurrentNet::new(config.clone())?.append(graph, &prefix, h, &options)?.sequence
+                    let outputs = RecurrentNet::new(config.clone())?.append(graph, &prefix, h, &options)?;
+                    match index + 1 == self.config.layers.len() {
+                        // A reversed walk ends at the first position.
+                        true => last_hidden(graph, config, &outputs.last)?,
+                        false => outputs.sequence,
+                    }
                 }
                 Layer::Tcn { channels, kernel, levels } => {
                     let mut h = h;
@@ -292,6 +301,20 @@ impl ConvRnn {
         let output = ops::conv1d(graph, h, weight, Some(bias), Geometry::pointwise(), Activation::Identity)?;
         graph.set_name(output, "output");
         Ok(output)
+    }
+}
+
+/// The hidden states with which the last layer ends, side by side.
+fn last_hidden(graph: &mut Graph, config: &RecurrentConfig, last: &[TensorId]) -> Result<TensorId> {
+    let of_layer = &last[last.len() - config.directions()..];
+    let hidden = |graph: &mut Graph, &state: &TensorId| match graph.shape(state).channels == config.hidden {
+        true => Ok(state),
+        false => ops::slice(graph, state, 0, config.hidden),
+    };
+    let parts: Vec<TensorId> = of_layer.iter().map(|state| hidden(graph, state)).collect::<Result<_>>()?;
+    match parts[..] {
+        [part] => Ok(part),
+        _ => ops::concat(graph, &parts),
     }
 }
 

@@ -54,7 +54,9 @@ impl Predictor {
         self.executor.write(self.program.input, &self.prepared)?;
         self.executor.run(&StepArgs::default())?;
         let mut forecasts = self.executor.read(self.program.output)?;
-        forecasts.iter_mut().zip(levels).for_each(|(forecast, level)| *forecast += level);
+        for (forecasts, level) in forecasts.chunks_exact_mut(self.config.outputs).zip(levels) {
+            forecasts.iter_mut().for_each(|forecast| *forecast += level);
+        }
         Ok(forecasts)
     }
 }
@@ -183,16 +185,13 @@ impl Task for ForecastTask {
     }
 }
 
-/// Of all values to forecast, and of windows that together read each row.
+/// Of all windows and what they are to forecast.
 fn hash(windows: &Windows) -> String {
     let mut hash = Hash::new();
     let mut batch = WindowBatch::new(1, windows);
     for window in 0..windows.len() {
-        hash.bytes(&windows.target(window).to_le_bytes());
-        if window % windows.steps() == 0 {
-            windows.fill(&[window], &mut batch);
-            hash.bytes(bytemuck::cast_slice(&batch.input));
-        }
+        windows.fill(&[window], &mut batch);
+        hash.bytes(bytemuck::cast_slice(&batch.input)).bytes(bytemuck::cast_slice(&batch.target));
     }
     hash.hex()
 }

@@ -71,9 +71,12 @@ fn a_forecaster_is_measured_drawn_kept_and_used() {
     let forecast = |fields: &[String]| fields[2].parse::<f64>().unwrap();
     assert!((forecast(&first) - 10.0).abs() < 1e-4 && (forecast(&last) - 198.0).abs() < 1e-4, "{all}");
 
-    let (stdout, _) = run(path, &format!("compare --data missing.csv --missing drop {WINDOWS} --out all"), 0);
+    let (stdout, _) =
+        run(path, &format!("compare --data missing.csv --missing drop {WINDOWS} --out all --epochs 1"), 0);
+    assert!(stdout.contains("left out: conv,"), "{stdout}");
     assert!(stdout.contains("1 of them not used, 2 runs"), "{stdout}");
     assert_eq!(json(&path.join("all/compare.json"))["results"][0]["model"], "naive");
+    assert_eq!(json(&path.join("all/compare.json"))["results"].as_array().unwrap().len(), 5);
     assert_eq!(std::fs::read(path.join("all/compare.png")).unwrap()[1..4], *b"PNG");
 }
 

@@ -169,4 +169,9 @@ fn a_state_dict_that_does_not_fit_is_told_by_name() {
     let error = message(&bytes, "rnn.");
     assert!(error.contains("no tensor rnn.weight_ih_l0"), "{error}");
     assert!(message(&bytes[..100], "0.").contains("safetensors"));
+    // Of two layers in two directions.
+    let error = message(&bytes, "1.");
+    assert!(error.contains("no room for 1.") && error.contains("directions"), "{error}");
+    let error = config.load_state_dict(&bytes, "0.", layout, "rnn.", &mut layout.initial(0)).unwrap_err().to_string();
+    assert!(error.contains("rnn."), "{error}");
 }

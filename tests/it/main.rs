@@ -20,6 +20,7 @@ mod floor;
 #[path = "../../examples/conv_gru/forecast.rs"]
 mod forecast;
 #[cfg(feature = "tables")]
+mod forecast_training;
 mod forecasting;
 mod generation;
 mod golden;

@@ -109,6 +109,38 @@ fn any_size_by_any_kernel() {
     }
 }
 
+/// What real GPUs take for such sizes: several threads share the sums of a unit.
+#[test]
+fn threads_that_share_a_unit() {
+    let capabilities = Capabilities { software: false, ..gpu().as_gpu().expect("not a GPU").capabilities().clone() };
+    for (cell, hidden) in [(GRU, 100), (Cell::Lstm { hard: false }, 65), (Cell::Elman { relu: true }, 30)] {
+        let (config, extent) = (RecurrentConfig::new(cell, hidden), Extent { batch: 3, time: 5 });
+        let layer = layer(&config, 5, extent);
+        let mut cpu = executor(&layer, &Device::select("cpu").unwrap(), None);
+        let expected = results(&layer, &mut cpu, extent, &[5, 2, 0]);
+        for variant in ["registers", "walk"] {
+            let forcing = capabilities.clone().forcing("recurrent", variant).forcing("recurrent_grad", variant);
+            let mut gpu = executor(&layer, &gpu(), Some(&forcing));
+            let actual = results(&layer, &mut gpu, extent, &[5, 2, 0]);
+            compare(&format!("{variant}, {config:?}"), &actual, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn forget_gates_start_open() {
+    let config = RecurrentConfig { forget_bias: Some(1.0), ..RecurrentConfig::new(Cell::Lstm { hard: false }, 6) };
+    let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap();
+    let x = graph.input("x", 0, 4).unwrap();
+    RecurrentNet::new(config).unwrap().append(&mut graph, "", x, &Default::default()).unwrap();
+    let flat = graph.params().initial(1);
+    for (name, expected) in [("bias_ih_l0", 1.0), ("bias_hh_l0", 0.0)] {
+        let bias = &flat[graph.params().find(name).unwrap().offset..][..24];
+        assert_eq!(bias[6..12], [expected; 6], "{name}");
+        assert!(bias[..6].iter().chain(&bias[12..]).all(|value| *value != 0.0 && value.abs() < 0.41), "{bias:?}");
+    }
+}
+
 #[test]
 fn one_step_and_five_thousand() {
     let config = RecurrentConfig::new(GRU, 32);

@@ -185,6 +185,16 @@ class Gru(Model):
         return torch.randn(size["batch"], size["time"], size["in_features"]), torch.randn(size["batch"])
 
 
+class Lstm(Gru):
+    def __init__(self, size, layout="conv1d", recurrent_dropout=None):
+        super().__init__(size, layout, recurrent_dropout)
+        self.gru = nn.LSTM(size["in_features"], size["hidden"], batch_first=True)
+
+    def forward(self, x, target):
+        _, (h, _) = self.gru(x)
+        return F.l1_loss(self.out(h[0])[:, 0], target)
+
+
 class ConvGru(Gru):
     def __init__(self, size, layout="conv1d", recurrent_dropout=None):
         super().__init__(size, layout, recurrent_dropout)
@@ -205,4 +215,5 @@ MODELS = {
     "textcnn": TextCnn,
     "conv_gru": ConvGru,
     "gru": Gru,
+    "lstm": Lstm,
 }

@@ -12,7 +12,7 @@ RECURRENT_DROPOUT = 0.2
 
 
 def variants_of(kind, device):
-    every = variants({"conv1d": ""} if kind == "gru" else LAYOUTS, device)
+    every = variants({"conv1d": ""} if kind in ("gru", "lstm") else LAYOUTS, device)
     if kind in ("gru", "conv_gru"):
         # Not compiled: that unrolls the loop, and takes longer than many a training.
         modes = ["eager", "cuda graphs"] if device.type == "cuda" else ["eager"]

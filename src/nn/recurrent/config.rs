@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::graph::ParamLayout;
 use crate::ops::Cell;
+
+/// Units or layers that no device has room for; their products still fit.
+const MOST: usize = 1 << 20;
 
 /// Which biases a layer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,8 +40,8 @@ pub struct RecurrentConfig {
     /// Probability with which a unit's state is left out of the recurrent products of a whole sequence, in [0, 1): one mask a
     /// sequence (Gal and Ghahramani 2016).
     pub recurrent_dropout: f32,
-    /// What the biases of an LSTM's forget gates start with in sum (Jozefowicz et al. 2015: 1); nothing for the same as the
-    /// others.
+    /// What the biases of an LSTM's forget gates start with (Jozefowicz et al. 2015: 1), those of the inputs if there are two, and
+    /// the other is zero then; nothing for the same as the others.
     pub forget_bias: Option<f32>,
 }
 
@@ -72,6 +74,9 @@ impl RecurrentConfig {
             if value == 0 {
                 return Err(Error::Config(format!("{name} must be at least 1, got 0")));
             }
+            if value > MOST {
+                return Err(Error::Config(format!("{name} must be at most {MOST}, got {value}")));
+            }
         }
         for (name, p) in [("dropout", self.dropout), ("recurrent_dropout", self.recurrent_dropout)] {
             if !(0.0..1.0).contains(&p) {
@@ -87,22 +92,5 @@ impl RecurrentConfig {
             }
         }
         Ok(())
-    }
-
-    /// Sets the biases of the forget gates in the initial parameters of a model, `flat`, as [`forget_bias`](Self::forget_bias)
-    /// says: it goes to the bias of the inputs, and the other is zero there.
-    pub fn set_forget_bias(&self, layout: &ParamLayout, prefix: &str, flat: &mut [f32]) {
-        let Some(value) = self.forget_bias else { return };
-        for param in layout.iter() {
-            let Some(name) = param.name.strip_prefix(prefix) else { continue };
-            let value = match name {
-                name if name.starts_with("bias_ih_l") => value,
-                name if name.starts_with("bias_hh_l") => 0.0,
-                _ => continue,
-            };
-            if let Some(biases) = flat.get_mut(param.offset + self.hidden..param.offset + 2 * self.hidden) {
-                biases.fill(value);
-            }
-        }
     }
 }

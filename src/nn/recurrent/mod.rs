@@ -120,7 +120,7 @@ impl RecurrentNet {
         let weight = graph.param(&name("weight_ih"), Shape::new(1, inputs, width), config.init(inputs), true)?;
         let recurrent = graph.param(&name("weight_hh"), Shape::new(1, hidden, width), config.init(hidden), true)?;
         let bias = |graph: &mut Graph, part: &str, there: bool| {
-            let init = config.bias_init();
+            let init = config.bias_init(part == "bias_ih");
             there.then(|| graph.param(&name(part), Shape::vector(width), init, false)).transpose()
         };
         let bias_ih = bias(graph, "bias_ih", config.biases != Biases::None)?;
@@ -145,10 +145,17 @@ impl RecurrentConfig {
         }
     }
 
-    fn bias_init(&self) -> Init {
-        match self.biases {
-            Biases::Single => Init::Zeros,
-            _ => Init::Uniform { bound: 1.0 / (self.hidden as f32).sqrt() },
+    fn bias_init(&self, of_inputs: bool) -> Init {
+        let bound = match self.biases {
+            Biases::Single => 0.0,
+            _ => 1.0 / (self.hidden as f32).sqrt(),
+        };
+        match self.forget_bias {
+            Some(bias) => {
+                let value = if of_inputs { bias } else { 0.0 };
+                Init::UniformBut { bound, from: self.hidden, to: 2 * self.hidden, value }
+            }
+            None => Init::Uniform { bound },
         }
     }
 }

@@ -25,6 +25,22 @@ impl RecurrentConfig {
         let unusable = |message: String| Error::Checkpoint { path: "state dict".into(), message };
         let file = SafeTensors::deserialize(bytes)
             .map_err(|error| unusable(format!("not a safetensors file ({error}); save the state dict again")))?;
+        if flat.len() != layout.flat_len() {
+            let (given, expected) = (flat.len(), layout.flat_len());
+            return Err(Error::Graph(format!("{given} elements are not the flat vector of a model with {expected}")));
+        }
+        let ours: Vec<&str> =
+            layout.iter().filter_map(|param| param.name.strip_prefix(prefix)).filter(|n| is_ours(n)).collect();
+        if ours.is_empty() {
+            return Err(Error::Config(format!("the model has no recurrent layers named {prefix:?}…")));
+        }
+        let names = file.names();
+        let theirs = names.iter().filter_map(|name| name.strip_prefix(their_prefix)).filter(|name| is_theirs(name));
+        if let Some(name) = theirs.into_iter().find(|name| !ours.contains(name)) {
+            return Err(unusable(format!(
+                "there is no room for {their_prefix}{name}: layers, directions or biases differ"
+            )));
+        }
         for param in layout.iter() {
             let Some(name) = param.name.strip_prefix(prefix).filter(|name| is_ours(name)) else { continue };
             let theirs = format!("{their_prefix}{name}");
@@ -48,6 +64,11 @@ impl RecurrentConfig {
         }
         Ok(())
     }
+}
+
+/// Whether a name is that of a weight of recurrent layers, projections of an LSTM's state among them.
+fn is_theirs(name: &str) -> bool {
+    is_ours(name) || name.starts_with("weight_hr_l")
 }
 
 fn is_ours(name: &str) -> bool {

@@ -171,7 +171,11 @@ vector_kernel! {
             Cell::Elman { relu } => {
                 for (j, h) in h.iter_mut().enumerate() {
                     let sum = x[j] + product[j];
-                    *h = if relu { sum.larger(T::ZERO) } else { sum.tanh() };
+                    *h = match relu {
+                        true if sum <= T::ZERO => T::ZERO,
+                        true => sum,
+                        false => sum.tanh(),
+                    };
                     saved[j] = *h;
                 }
             }

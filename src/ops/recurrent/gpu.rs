@@ -35,6 +35,8 @@ const WALK: usize = 256;
 const THREADS: usize = 256;
 /// Multiply-adds of a sequence in a dispatch, about: none may hold a GPU for long.
 const WORK: usize = 1 << 23;
+/// Steps of a dispatch at most, however little each does: a step takes as long as its barriers and loads at least.
+const STEPS: usize = 1 << 12;
 /// Units and sequences of a workgroup of a single step.
 const TILE: [usize; 2] = [32, 8];
 
@@ -82,7 +84,7 @@ impl Problem {
 
     /// Steps of a dispatch.
     fn steps(&self) -> usize {
-        (WORK / (self.layout.width() * self.layout.hidden)).max(1)
+        (WORK / (self.layout.width() * self.layout.hidden)).clamp(1, STEPS)
     }
 }
 

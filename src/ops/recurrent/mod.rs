@@ -54,11 +54,11 @@ pub struct RecurrentInputs {
 }
 
 /// Appends the recurrent part of a layer: `x` `[batch, time, gates · hidden]` is what the inputs add to the gates at each
-/// step, biases included (a [`conv1d`](crate::ops::conv1d) of one tap), `weight` `[1, hidden, gates · hidden]` multiplies the
+/// step, biases included (a [`conv1d`](crate::ops::conv1d()) of one tap), `weight` `[1, hidden, gates · hidden]` multiplies the
 /// state before. Gives the states after each step, `[batch, time, states]`, see [`Cell`].
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
+/// [`Error::Shape`] if the shapes don't fit.
 pub fn recurrent(
     graph: &mut Graph,
     cell: Cell,
