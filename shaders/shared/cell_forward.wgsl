@@ -115,7 +115,8 @@ fn save(sequence: u32, position: u32, block: u32, j: u32, value: f32) {
 }
 
 // Ends a unit's step: its new state, and its cell's. `product` is U times the input, biases included; `before` the state and the
-// cell's. Where RESET_BEFORE, `early` are the gates r and z, and only the candidate's product is new.
+// cell's. Where RESET_BEFORE, `early` are the gates r and z, and only the candidate's product is new; KEPT: they are saved already,
+// and other workgroups may be reading them.
 fn advance(sequence: u32, position: u32, there: bool, j: u32, product: vec4<f32>, before: vec2<f32>, input: f32,
            early: vec2<f32>) -> vec2<f32> {
     let is_unit = there && j < p.hidden;
@@ -161,8 +162,10 @@ fn advance(sequence: u32, position: u32, there: bool, j: u32, product: vec4<f32>
     save(sequence, position, 1u, j, select(0.0, input, is_unit));
 #endif
 #ifdef GRU
+#ifndef KEPT
     save(sequence, position, 0u, j, select(0.0, r, is_unit));
     save(sequence, position, 1u, j, select(0.0, z, is_unit));
+#endif
     save(sequence, position, 2u, j, select(0.0, n, is_unit));
 #ifdef RESET_BEFORE
     save(sequence, position, 3u, j, select(0.0, r * input, is_unit));

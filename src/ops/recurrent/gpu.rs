@@ -267,7 +267,8 @@ impl Recurrent {
             let own = kernel.dispatch(&problem, self);
             let own =
                 if kernel == Kernel::Step { own.constant("PHASE", if keeps { part.phase } else { 1 }) } else { own };
-            own.define("BIAS", self.bias)
+            own.define("KEPT", keeps)
+                .define("BIAS", self.bias)
                 .define("INITIAL", self.initial)
                 .define("SAVE", saved.needed)
                 .read(x.binding)
