@@ -4,6 +4,7 @@
 //   spread:  y[b, t] = x[b] where t is last(b), else 0; and initial[b] = x[b] where there is no last
 
 #import grid
+#import lengths
 #import storage
 
 struct Params {
@@ -33,14 +34,6 @@ override REVERSE: u32 = 0u;
 #ifdef LENGTHS
 @group(0) @binding(4) var<storage, read> lengths: array<u32>;
 #endif
-
-fn length_of(sequence: u32) -> u32 {
-#ifdef LENGTHS
-    return min(lengths[sequence], p.time);
-#else
-    return p.time;
-#endif
-}
 
 // Meaningless for an empty sequence.
 fn last_of(length: u32) -> u32 {

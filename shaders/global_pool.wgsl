@@ -8,6 +8,7 @@
 // other for each slab a sum, or a key (shared/order_key.wgsl) and a position.
 
 #import grid
+#import lengths
 #import storage
 
 struct Params {
@@ -61,14 +62,6 @@ alias Partial = vec4<f32>;
 @group(0) @binding(3) var<storage, read_write> partials: array<Partial>;
 #endif
 #endif
-
-fn length_of(sequence: u32) -> u32 {
-#ifdef LENGTHS
-    return min(p.time, lengths[sequence]);
-#else
-    return p.time;
-#endif
-}
 
 #ifdef GRADIENT
 @compute @workgroup_size(256)

@@ -5,6 +5,7 @@
 //   GRADIENT   dx[t] = the sum of dy[i] over the windows i that t won, or of dy[i] / positions over those that hold it
 
 #import grid
+#import lengths
 #import storage
 
 struct Params {
@@ -26,14 +27,6 @@ struct Params {
 // Something else, and never read, but for LENGTHS.
 @group(0) @binding(1) var<storage, read> lengths: array<u32>;
 @group(0) @binding(2) var<storage, read> x: array<act4>;
-
-fn length_of(sequence: u32) -> u32 {
-#ifdef LENGTHS
-    return min(p.time, lengths[sequence]);
-#else
-    return p.time;
-#endif
-}
 
 // The first position of a window, and the one after its last.
 fn positions_of(window: u32, length: u32) -> vec2<u32> {

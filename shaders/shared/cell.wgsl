@@ -17,7 +17,7 @@ struct Params {
     block: u32,         // hidden, padded to 4
     first: u32,         // step of this dispatch
     steps: u32,
-    resumed: u32,       // whether steps were taken before, by another dispatch
+    resumed: u32,       // backward: whether steps were taken before, by another dispatch
     x_offset: u32,      // forward: what the inputs add; backward: the gradient of the states
     x_stride: u32,
     weight_offset: u32,

@@ -1,6 +1,7 @@
 // A step of a recurrent layer backward: bindings, and the gradients of a unit's sums.
 
 #import cell
+#import lengths
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dstates: array<f32>;
@@ -14,14 +15,6 @@
 #ifdef LENGTHS
 @group(0) @binding(7) var<storage, read> lengths: array<u32>;
 #endif
-
-fn length_of(sequence: u32) -> u32 {
-#ifdef LENGTHS
-    return min(lengths[sequence], p.time);
-#else
-    return p.time;
-#endif
-}
 
 fn mask_at(sequence: u32, j: u32) -> f32 {
 #ifdef MASK

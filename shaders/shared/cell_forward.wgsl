@@ -1,6 +1,7 @@
 // A step of a recurrent layer forward: bindings, and what becomes of the sums of a unit.
 
 #import cell
+#import lengths
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -19,14 +20,6 @@
 #ifdef LENGTHS
 @group(0) @binding(8) var<storage, read> lengths: array<u32>;
 #endif
-
-fn length_of(sequence: u32) -> u32 {
-#ifdef LENGTHS
-    return min(lengths[sequence], p.time);
-#else
-    return p.time;
-#endif
-}
 
 // A unit's state before `step`, and its cell's.
 fn state_before(sequence: u32, step: u32, length: u32, j: u32) -> vec2<f32> {

@@ -52,6 +52,7 @@ const SHARED: &[(&str, &str)] = table! { "shared/":
     "channels"
     "coop"
     "grid"
+    "lengths"
     "loss_scale"
     "order_key"
     "philox"

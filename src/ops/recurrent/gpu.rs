@@ -262,8 +262,8 @@ impl Recurrent {
         let dispatch = |part: Part| {
             let steps = part.steps.min(x.shape.time.saturating_sub(part.first));
             let workgroups = if steps == 0 { 0 } else { kernel.workgroups(layout, x.shape.batch) };
-            let (first, resumed) = (part.first as u32, u32::from(part.first > 0));
-            let params = Params { workgroups: workgroups as u32, first, steps: steps as u32, resumed, ..params };
+            let (workgroups_of, first, steps) = (workgroups as u32, part.first as u32, steps as u32);
+            let params = Params { workgroups: workgroups_of, first, steps, ..params };
             let own = kernel.dispatch(&problem, self);
             let own =
                 if kernel == Kernel::Step { own.constant("PHASE", if keeps { part.phase } else { 1 }) } else { own };
