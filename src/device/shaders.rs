@@ -41,6 +41,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "transpose"
     "wavenet_generate"
     "wavenet_layer"
+    "weight_norm"
 };
 
 /// `shaders/shared/*.wgsl`, for `#import`

@@ -79,8 +79,9 @@ pub(super) fn dispatches_at(
             planned: program.shape(tensor),
             stride: place.stride,
             offset,
+            place: (place.allocation, place.offset),
             needed: program.needed[tensor.index()],
-            param: matches!(role, Role::Param(_) | Role::Half { .. }).then_some(place.offset),
+            param: matches!(role, Role::Param(_) | Role::Within { .. }).then_some(place.offset),
             half,
         })
     };

@@ -164,6 +164,11 @@ impl GpuExecutor {
                 }
                 Binding::Step => (&self.step_buffer, 0, self.step_buffer.size()),
                 Binding::Tensor(tensor) => self.range(tensor, tensor)?,
+                Binding::Whole(tensor) => {
+                    let missing = || Error::Graph(format!("{} has no memory", self.program.name(tensor)));
+                    let buffer = &self.buffers[self.program.placement(tensor).ok_or_else(missing)?.allocation];
+                    (buffer, 0, buffer.size())
+                }
                 Binding::Span(first, last) => self.range(first, last)?,
             };
             let limit = self.capabilities.max_binding_bytes;

@@ -50,12 +50,13 @@ pub enum Role {
     Grad(usize),
     /// Persistent memory of its own, such as an optimizer's moments.
     State(State),
-    /// A parameter, by its index in the layout, as it lies in an `f16` copy of all parameters.
-    Half {
-        /// The index.
-        param: usize,
-        /// The copy.
+    /// A part of another tensor, with rows of its own: a parameter in an `f16` copy of all of them, or one of several tensors
+    /// that lie behind one another.
+    Within {
+        /// The other tensor.
         of: TensorId,
+        /// Elements from its start.
+        offset: usize,
     },
 }
 

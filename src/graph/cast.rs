@@ -172,7 +172,8 @@ impl Graph {
             }
         };
         let Tensor { name, shape, .. } = self.tensor(tensor).clone();
-        let half = self.new_tensor(&name, shape, Role::Half { param, of }, false);
+        let offset = self.params.get(param).map_or(0, |param| param.offset);
+        let half = self.new_tensor(&name, shape, Role::Within { of, offset }, false);
         self.tensors[half.index()].half = true;
         rewritten.copies.insert(tensor, half);
         Ok(half)

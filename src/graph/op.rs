@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::device::{Access, Capabilities, Choice, KernelKey};
 use crate::error::{Error, Result};
-use crate::graph::{Aliasing, Cost, FullPrecision, Gradient, Kind, Real, Shape, TensorId};
+use crate::graph::{Aliasing, Cost, FullPrecision, Gradient, Kind, Packing, Real, Shape, TensorId};
 
 /// An operator. Its configuration (kernel size, dilation, …) is its fields; tensors reach it in a fixed order.
 pub trait Op: fmt::Debug + Send + Sync {
@@ -25,6 +25,11 @@ pub trait Op: fmt::Debug + Send + Sync {
 
     /// How the planner may have the operator for nothing; only for those that just rearrange channels.
     fn aliasing(&self) -> Option<Aliasing> {
+        None
+    }
+
+    /// Which of its tensors should lie behind one another in one buffer, so that one dispatch reaches all of them.
+    fn packing(&self) -> Option<Packing> {
         None
     }
 
@@ -164,6 +169,9 @@ pub struct Operand {
     pub stride: usize,
     /// Elements from the start of the binding to the first of the tensor.
     pub offset: usize,
+    /// The buffer that it lies in, by a number of the program's, and elements from the buffer's start to the first of the
+    /// tensor: for [`Binding::Whole`].
+    pub place: (usize, usize),
     /// Whether anybody reads it.
     pub needed: bool,
     /// Where it lies in the flat vector, if it is a parameter.
@@ -182,7 +190,17 @@ impl Operand {
     pub fn scratch(index: usize, planned: Shape, shape: Shape, like: &Self) -> Self {
         let elements = if like.half { planned.padded_len() / 2 } else { planned.padded_len() };
         let binding = Binding::Scratch { index, elements };
-        Self { binding, shape, planned, stride: shape.stride(), offset: 0, needed: true, param: None, half: like.half }
+        Self {
+            binding,
+            shape,
+            planned,
+            stride: shape.stride(),
+            offset: 0,
+            place: (usize::MAX - index, 0),
+            needed: true,
+            param: None,
+            half: like.half,
+        }
     }
 
     /// Groups of 4 channels.
@@ -207,6 +225,8 @@ pub struct GpuPlan<'a> {
 pub enum Binding {
     /// A tensor's buffer: all of it for activations, the parameter's part for parameters and gradients.
     Tensor(TensorId),
+    /// All of the buffer that a tensor lies in.
+    Whole(TensorId),
     /// The parameters from the first to the last, which were declared one after the other.
     Span(TensorId, TensorId),
     /// Memory that lives as long as the operator.

@@ -88,7 +88,7 @@ pub(super) struct Plan {
 /// Plans a graph of which the tensors `kept` are to be read after a step.
 pub(super) fn plan(graph: &Graph, kept: Vec<TensorId>) -> Plan {
     let steps = live(graph, &kept).into_iter().map(|node| Step { node, elided: false }).collect();
-    let mut planner = Planner { graph, steps, parents: halves(graph), kept };
+    let mut planner = Planner { graph, steps, parents: within(graph), kept };
     planner.alias();
     let (allocations, placements) = planner.allocate();
     let mut needed = vec![false; graph.tensors.len()];
@@ -103,18 +103,18 @@ pub(super) fn plan(graph: &Graph, kept: Vec<TensorId>) -> Plan {
 
 /// The nodes that something kept or persistent depends on.
 fn live(graph: &Graph, kept: &[TensorId]) -> Vec<Node> {
-    let mut wanted = vec![false; graph.tensors.len()];
-    for tensor in kept {
-        wanted[tensor.index()] = true;
-    }
-    let persistent = |t: TensorId| matches!(graph.tensor(t).role, Role::Grad(_) | Role::State(_) | Role::Param(_));
     let lies_in = |t: TensorId| match graph.tensor(t).role {
-        Role::Half { of, .. } => of,
+        Role::Within { of, .. } => of,
         _ => t,
     };
+    let mut wanted = vec![false; graph.tensors.len()];
+    for tensor in kept {
+        wanted[lies_in(*tensor).index()] = true;
+    }
+    let persistent = |t: TensorId| matches!(graph.tensor(t).role, Role::Grad(_) | Role::State(_) | Role::Param(_));
     let mut nodes: Vec<Node> = Vec::new();
     for node in graph.nodes.iter().rev() {
-        if node.outputs.iter().any(|&t| wanted[t.index()] || persistent(t)) {
+        if node.outputs.iter().any(|&t| wanted[lies_in(t).index()] || persistent(t)) {
             for &input in &node.inputs {
                 wanted[lies_in(input).index()] = true;
             }
@@ -125,12 +125,10 @@ fn live(graph: &Graph, kept: &[TensorId]) -> Vec<Node> {
     nodes
 }
 
-/// Parameters lie inside the copy of all of them.
-fn halves(graph: &Graph) -> HashMap<TensorId, (TensorId, usize)> {
+/// What lies inside another tensor from the start.
+fn within(graph: &Graph) -> HashMap<TensorId, (TensorId, usize)> {
     let of = |(index, tensor): (usize, &Tensor)| match tensor.role {
-        Role::Half { param, of } => {
-            Some((TensorId::new(graph.id, index), (of, graph.params.get(param).map_or(0, |p| p.offset))))
-        }
+        Role::Within { of, offset } => Some((TensorId::new(graph.id, index), (of, offset))),
         _ => None,
     };
     graph.tensors.iter().enumerate().filter_map(of).collect()
@@ -200,7 +198,8 @@ impl Planner<'_> {
             let mut written = Vec::new();
             for &output in &step.node.outputs {
                 let (root, _) = self.root(output);
-                if written.contains(&root) {
+                let packed = matches!(self.graph.tensor(output).role, Role::Within { .. });
+                if written.contains(&root) && !packed {
                     return true;
                 }
                 written.push(root);
@@ -219,7 +218,7 @@ impl Planner<'_> {
                 Role::Param(param) => memory.flat(id, State::Params, param, self.graph),
                 Role::Grad(param) => memory.flat(id, State::Grads, param, self.graph),
                 Role::State(state) => memory.state(id, state, self.graph.shape(id).channels),
-                Role::Value | Role::Half { .. } => {}
+                Role::Value | Role::Within { .. } => {}
             }
         }
         for &kept in &self.kept {
@@ -235,7 +234,7 @@ impl Planner<'_> {
             let tensor = TensorId::new(self.graph.id, index);
             let (root, channel) = self.root(tensor);
             if root != tensor {
-                let own_stride = matches!(self.graph.tensor(tensor).role, Role::Half { .. });
+                let own_stride = matches!(self.graph.tensor(tensor).role, Role::Within { .. });
                 memory.placements[index] = memory.placements[root.index()].map(|p| Placement {
                     offset: p.offset + channel,
                     stride: if own_stride { self.graph.shape(tensor).stride() } else { p.stride },

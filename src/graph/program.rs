@@ -39,7 +39,8 @@ impl Graph {
         }
         let mut copied = metrics.to_vec();
         self.store_halves(&mut copied)?;
-        let kept = outputs.iter().chain(metrics).chain(&copied).copied().collect();
+        let kept: Vec<TensorId> = outputs.iter().chain(metrics).chain(&copied).copied().collect();
+        self.pack(&kept)?;
         let Plan { steps, allocations, placements, needed } = plan::plan(&self, kept);
         Ok(Program {
             graph: self.id,

@@ -19,6 +19,7 @@ pub mod sum;
 pub mod sum_time;
 pub mod table;
 pub mod wavenet_layer;
+pub mod weight_norm;
 
 pub(crate) use activation::ActivationGrad;
 pub use activation::{Activation, activate};
@@ -43,3 +44,4 @@ pub use sum_time::{sum_rows, sum_time};
 pub(crate) use table::random_shape;
 pub use table::{Case, CaseInput};
 pub use wavenet_layer::wavenet_layer;
+pub use weight_norm::weight_norm;

@@ -97,6 +97,7 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "sum", case: ops::sum::case },
     Entry { name: "sum_time", case: ops::sum_time::case },
     Entry { name: "wavenet_layer", case: ops::wavenet_layer::case },
+    Entry { name: "weight_norm", case: ops::weight_norm::case },
 ];
 
 /// The kernels that there are variants of.

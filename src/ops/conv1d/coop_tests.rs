@@ -76,7 +76,17 @@ impl Tensor {
             }
         }
         let binding = Binding::Tensor(TensorId::new(0, index));
-        let operand = Operand { binding, shape, planned: shape, stride, offset, needed: true, param: None, half: true };
+        let operand = Operand {
+            binding,
+            shape,
+            planned: shape,
+            stride,
+            offset,
+            place: (index, offset),
+            needed: true,
+            param: None,
+            half: true,
+        };
         Self::holding(operand, halves)
     }
 
@@ -383,6 +393,7 @@ fn check_grad_weight(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
         planned: shapes[index],
         stride: shapes[index].stride(),
         offset: 0,
+        place: (2 + index, 0),
         needed: true,
         param: None,
         half: false,
