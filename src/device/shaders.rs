@@ -34,6 +34,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "recurrent_step"
     "reduce"
     "regression_loss"
+    "residual"
     "softmax_cross_entropy"
     "softmax_cross_entropy_grad"
     "sum"

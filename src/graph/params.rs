@@ -33,6 +33,9 @@ pub enum Init {
         /// What they are.
         value: f32,
     },
+    /// For each channel the length of the parameter declared just before, over all that makes this channel: what weight
+    /// normalisation starts with.
+    LengthsOfLast,
     /// Normal with mean 0.
     Normal {
         /// Standard deviation.
@@ -124,9 +127,14 @@ impl ParamLayout {
         let mut flat = vec![0.0; self.flat_len()];
         for (index, param) in self.params.iter().enumerate() {
             let mut random = Random::new(seed, STREAM_INIT, index as u32);
+            let lengths = match param.init {
+                Init::LengthsOfLast => index.checked_sub(1).map(|last| self.params[last].lengths(&flat)),
+                _ => None,
+            };
             let values: Vec<f32> = (0..param.shape.len())
                 .map(|index| match param.init {
                     Init::Zeros => 0.0,
+                    Init::LengthsOfLast => lengths.as_ref().and_then(|l| l.get(index)).copied().unwrap_or_default(),
                     Init::Constant(value) => value,
                     Init::UniformBut { from, to, value, .. }
                         if (from..to).contains(&(index % param.shape.channels)) =>
@@ -151,6 +159,15 @@ impl Param {
             let start = self.offset + row * stride;
             flat[start..start + channels].copy_from_slice(dense);
         }
+    }
+
+    /// The length of each channel's values.
+    fn lengths(&self, flat: &[f32]) -> Vec<f32> {
+        let mut squares = vec![0.0_f64; self.shape.channels];
+        for row in self.gather(flat).chunks_exact(self.shape.channels) {
+            squares.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
+        }
+        squares.into_iter().map(|square| square.sqrt() as f32).collect()
     }
 
     /// The dense values `[batch, time, channels]` out of a flat vector.

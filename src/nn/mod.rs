@@ -2,8 +2,10 @@
 
 pub mod conv_rnn;
 pub mod recurrent;
+pub mod tcn;
 pub mod wavenet;
 
 pub use conv_rnn::{ConvRnn, ConvRnnConfig, ConvRnnProgram, Layer};
 pub use recurrent::{Biases, RecurrentConfig, RecurrentNet, RecurrentOptions, RecurrentOutputs};
+pub use tcn::{Norm, Tcn, TcnActivation, TcnConfig, TcnInit};
 pub use wavenet::{WaveNet, WaveNetConfig, WaveNetInput, WaveNetProgram};

@@ -106,7 +106,7 @@ impl Op for Embedding {
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (ids, table, bias, y) = (&plan.inputs[0], &plan.inputs[1], plan.inputs.get(2), &plan.outputs[0]);
-        let map = self.geometry.forward();
+        let map = self.geometry.forward(ids.shape.time);
         let (table_offset4, table_stride4) = table.place4();
         let (y_offset4, y_stride4) = y.place4();
         let params = Params {
@@ -142,7 +142,7 @@ impl Embedding {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (ids, table, bias) = (&run.inputs[0], &run.inputs[1], run.inputs.get(2));
         let y = &mut run.outputs[0];
-        let (map, classes) = (self.geometry.forward(), table.shape.time);
+        let (map, classes) = (self.geometry.forward(ids.shape.time), table.shape.time);
         let (rows, time, stride, padded) = (y.shape.rows(), y.shape.time, y.stride, y.shape.stride());
         for_row_tiles(y.data, stride, rows, |first, chunk| {
             for (row, values) in chunk.chunks_mut(stride).enumerate() {
@@ -181,7 +181,7 @@ impl EmbeddingGrad {
     /// Each slab of rows has a table of its own; the tables are added in order.
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (ids, dy, dtable) = (&run.inputs[0], &run.inputs[1], &mut run.outputs[0]);
-        let (map, classes, time) = (self.geometry.forward(), self.table.time, dy.shape.time);
+        let (map, classes, time) = (self.geometry.forward(ids.shape.time), self.table.time, dy.shape.time);
         let (rows, stride, padded) = (dy.shape.rows(), dtable.stride, self.table.stride());
         let table_rows = self.table.rows();
         // A table costs as much as its rows, however few are used.
@@ -323,7 +323,7 @@ impl Op for EmbeddingGrad {
         let workgroups = slabs * self.table.batch * channels4.div_ceil(groups);
         let scratch =
             Binding::Scratch { index: 0, elements: planned_slabs * self.table.rows() * pad4(dy.shape.channels) };
-        let map = self.geometry.forward();
+        let map = self.geometry.forward(ids.shape.time);
         let (dy_offset4, dy_stride4) = dy.place4();
         let (table_offset4, table_stride4) = dtable.place4();
         let params = GradParams {

@@ -13,6 +13,7 @@ pub mod pool;
 pub mod recurrent;
 mod reduce;
 pub mod regression_loss;
+pub mod residual;
 pub mod softmax_cross_entropy;
 pub mod split;
 pub mod sum;
@@ -37,6 +38,7 @@ pub use pool::{
 };
 pub use recurrent::{Cell, Recurrent, RecurrentInputs, recurrent};
 pub use regression_loss::{Reduction, mae, mse};
+pub use residual::residual;
 pub use softmax_cross_entropy::{CrossEntropy, softmax_cross_entropy};
 pub use split::split;
 pub use sum::{add, scale};

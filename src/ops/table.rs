@@ -91,6 +91,7 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "pool", case: ops::pool::case },
     Entry { name: "recurrent", case: ops::recurrent::case },
     Entry { name: "regression_loss", case: ops::regression_loss::case },
+    Entry { name: "residual", case: ops::residual::case },
     Entry { name: "slice", case: ops::concat::slice_case },
     Entry { name: "softmax_cross_entropy", case: ops::softmax_cross_entropy::case },
     Entry { name: "split", case: ops::split::case },

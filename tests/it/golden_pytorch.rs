@@ -23,6 +23,7 @@ fn conv1d() {
             stride: number(config, "stride"),
             pad_left: pad("pad_left"),
             pad_right: pad("pad_right"),
+            from_end: false,
         };
         let y = ops::conv1d(&mut case.graph, x, weight, bias, geometry, Activation::Identity).unwrap();
         case.expect(y, "y");

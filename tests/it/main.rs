@@ -47,6 +47,7 @@ mod shaders;
 #[path = "../../examples/shared/mod.rs"]
 mod shared;
 mod support;
+mod tcn;
 mod timing;
 mod tiny_wavenet;
 mod training;

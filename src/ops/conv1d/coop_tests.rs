@@ -239,7 +239,7 @@ fn check_product(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
     let channels = if transposed { 1 + below(random, 70) } else { 4 * (1 + below(random, 18)) };
     let columns = if let Made::Activation(_) = made { 1 + below(random, 150) } else { 4 * (1 + below(random, 24)) };
     let (map, time, source_time) =
-        if transposed { (geometry.backward(), long, short) } else { (geometry.forward(), short, long) };
+        if transposed { (geometry.backward(long), long, short) } else { (geometry.forward(long), short, long) };
 
     let target = Shape::new(batch, time, columns);
     let both = target.with_channels(2 * columns);
@@ -443,7 +443,8 @@ fn check_grad_weight(gpu: &Gpu, tile: CoopTile, random: &mut Random) {
         close([taps, 0, column], bias[column], ordinary_bias[column], (0..rows).map(dy).sum());
         for tap in 0..taps {
             for channel in 0..channels {
-                let term = |m: usize| x.row(geometry.forward(), short, m, tap).map(|row| x.at(row, channel) * dy(m));
+                let term =
+                    |m: usize| x.row(geometry.forward(long), short, m, tap).map(|row| x.at(row, channel) * dy(m));
                 let at = (tap * channels + channel) * pad4(n) + column;
                 let place = [tap, channel, column];
                 close(place, weight[at], ordinary_weight[at], (0..rows).filter_map(term).sum());

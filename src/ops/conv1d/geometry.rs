@@ -14,35 +14,56 @@ pub struct Geometry {
     pub pad_left: isize,
     /// Zeros after the sequence; negative leaves positions out.
     pub pad_right: isize,
+    /// Whether outputs are counted from the end: with a stride, the first positions of the padded sequence are left out that
+    /// would leave a rest at its end, so that the last output is that of the last position.
+    pub from_end: bool,
 }
 
 impl Geometry {
     /// A dense layer: one tap.
     pub const fn pointwise() -> Self {
-        Self { kernel: 1, dilation: 1, stride: 1, pad_left: 0, pad_right: 0 }
+        Self { kernel: 1, dilation: 1, stride: 1, pad_left: 0, pad_right: 0, from_end: false }
     }
 
     /// No output sees its future; as many outputs as inputs.
     pub const fn causal(kernel: usize, dilation: usize) -> Self {
         let reach = (kernel.saturating_sub(1) * dilation) as isize;
-        Self { kernel, dilation, stride: 1, pad_left: reach, pad_right: 0 }
+        Self { kernel, dilation, stride: 1, pad_left: reach, pad_right: 0, from_end: false }
     }
 
     /// As many outputs as inputs, the kernel centred; of an odd reach the larger half lies after (as PyTorch's `same`).
     pub const fn same(kernel: usize, dilation: usize) -> Self {
         let reach = (kernel.saturating_sub(1) * dilation) as isize;
-        Self { kernel, dilation, stride: 1, pad_left: reach / 2, pad_right: reach - reach / 2 }
+        Self { kernel, dilation, stride: 1, pad_left: reach / 2, pad_right: reach - reach / 2, from_end: false }
     }
 
     /// No padding: the output is shorter by the kernel's reach.
     pub const fn valid(kernel: usize, dilation: usize) -> Self {
-        Self { kernel, dilation, stride: 1, pad_left: 0, pad_right: 0 }
+        Self { kernel, dilation, stride: 1, pad_left: 0, pad_right: 0, from_end: false }
     }
 
     /// The same with another stride.
     #[must_use]
     pub const fn with_stride(self, stride: usize) -> Self {
         Self { stride, ..self }
+    }
+
+    /// The same, its outputs counted from the end of the sequence.
+    #[must_use]
+    pub const fn counted_from_end(self) -> Self {
+        Self { from_end: true, ..self }
+    }
+
+    /// The same for a sequence of `time` positions, its outputs counted from the start.
+    #[must_use]
+    pub const fn at(self, time: usize) -> Self {
+        if !self.from_end || self.stride == 0 {
+            return self;
+        }
+        // The rest of the padded sequence beyond the last output; nothing where it is too short for one.
+        let padded = time as isize + self.pad_left + self.pad_right - self.reach() as isize - 1;
+        let rest = if padded > 0 { padded % self.stride as isize } else { 0 };
+        Self { pad_left: self.pad_left - rest, from_end: false, ..self }
     }
 
     /// The same without the first `positions` outputs (of an unstrided convolution).
@@ -65,12 +86,15 @@ impl Geometry {
         Some(padded.checked_sub(self.reach())?.checked_sub(1)? / self.stride + 1)
     }
 
-    pub(crate) fn forward(&self) -> RowMap {
-        RowMap { multiply: self.stride as isize, step: self.dilation as isize, shift: -self.pad_left, divide: 1 }
+    /// The map of an input of `time` positions.
+    pub(crate) fn forward(&self, time: usize) -> RowMap {
+        let Self { pad_left, .. } = self.at(time);
+        RowMap { multiply: self.stride as isize, step: self.dilation as isize, shift: -pad_left, divide: 1 }
     }
 
-    pub(crate) fn backward(&self) -> RowMap {
-        RowMap { multiply: 1, step: -(self.dilation as isize), shift: self.pad_left, divide: self.stride as isize }
+    pub(crate) fn backward(&self, time: usize) -> RowMap {
+        let Self { pad_left, .. } = self.at(time);
+        RowMap { multiply: 1, step: -(self.dilation as isize), shift: pad_left, divide: self.stride as isize }
     }
 }
 

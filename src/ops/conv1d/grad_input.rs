@@ -61,7 +61,7 @@ impl Op for Conv1dGradInput {
             weight: &plan.inputs[1],
             target: &plan.outputs[0],
             columns: plan.outputs[0].shape.channels,
-            map: self.geometry.backward(),
+            map: self.geometry.backward(plan.inputs[2].shape.time),
             taps: self.geometry.kernel,
             transposed: true,
             bias: None,
@@ -83,7 +83,14 @@ impl Conv1dGradInput {
         let taps = self.geometry.kernel;
         let weight = backward_panels(&run.inputs[1], taps);
         let finish = Finish { bias: None, add: run.inputs.get(3), activation: Activation::Identity };
-        convolve(&run.inputs[0], self.geometry.backward(), &weight, taps, &mut run.outputs[0], &finish);
+        convolve(
+            &run.inputs[0],
+            self.geometry.backward(run.inputs[2].shape.time),
+            &weight,
+            taps,
+            &mut run.outputs[0],
+            &finish,
+        );
         Ok(())
     }
 }

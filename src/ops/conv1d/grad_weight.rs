@@ -59,7 +59,7 @@ impl Op for Conv1dGradWeight {
 impl Conv1dGradWeight {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (weight, bias) = run.outputs.split_at_mut(1);
-        let (map, taps) = (self.geometry.forward(), self.geometry.kernel);
+        let (map, taps) = (self.geometry.forward(run.inputs[0].shape.time), self.geometry.kernel);
         weight_gradient(&run.inputs[0], map, taps, &run.inputs[1], &mut weight[0], bias.first_mut());
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Conv1dGradWeightPair {
         for (op, inputs, outputs) in [(&self.first, &run.inputs[..2], first), (&self.second, &run.inputs[2..], second)]
         {
             let (weight, bias) = outputs.split_at_mut(1);
-            let (map, taps) = (op.geometry.forward(), op.geometry.kernel);
+            let (map, taps) = (op.geometry.forward(inputs[0].shape.time), op.geometry.kernel);
             weight_gradient(&inputs[0], map, taps, &inputs[1], &mut weight[0], bias.first_mut());
         }
         Ok(())

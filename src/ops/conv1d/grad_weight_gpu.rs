@@ -302,7 +302,7 @@ fn params(sum: &Sum<'_>, split: Split) -> Params {
     let (src_offset4, src_stride4) = x.place4();
     let (dy_offset4, dy_stride4) = dy.place4();
     let (out_offset4, out_stride4) = outputs[0].place4();
-    let map = op.geometry.forward();
+    let map = op.geometry.forward(x.shape.time);
     Params {
         workgroups: (split.kernel.tiles(k, n) * slabs) as u32,
         rows: dy.shape.rows() as u32,

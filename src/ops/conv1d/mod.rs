@@ -155,7 +155,7 @@ impl Op for Conv1d {
             weight: &plan.inputs[1],
             target: &plan.outputs[0],
             columns: plan.outputs[0].shape.channels,
-            map: self.geometry.forward(),
+            map: self.geometry.forward(plan.inputs[0].shape.time),
             taps: self.geometry.kernel,
             transposed: false,
             bias: self.bias_position().map(|at| &plan.inputs[at]),
@@ -179,7 +179,14 @@ impl Conv1d {
         };
         let taps = self.geometry.kernel;
         let weight = forward_panels(&run.inputs[1], taps);
-        convolve(&run.inputs[0], self.geometry.forward(), &weight, taps, &mut run.outputs[0], &finish);
+        convolve(
+            &run.inputs[0],
+            self.geometry.forward(run.inputs[0].shape.time),
+            &weight,
+            taps,
+            &mut run.outputs[0],
+            &finish,
+        );
         Ok(())
     }
 }
@@ -188,11 +195,12 @@ pub(super) fn case(random: &mut Random) -> Case {
     let kernel = 1 + random.below(4) as usize;
     let dilation = 1 + random.below(5) as usize;
     let reach = (kernel - 1) * dilation;
-    let geometry = match random.below(5) {
+    let geometry = match random.below(6) {
         0 => Geometry::same(kernel, dilation),
         1 => Geometry::valid(kernel, dilation),
         2 => Geometry::causal(kernel, dilation).with_stride(1 + random.below(3) as usize),
-        3 => Geometry::causal(kernel, dilation).cropped(random.below(3) as usize),
+        3 => Geometry::causal(kernel, dilation).with_stride(1 + random.below(3) as usize).counted_from_end(),
+        4 => Geometry::causal(kernel, dilation).cropped(random.below(3) as usize),
         _ => Geometry::causal(kernel, dilation),
     };
     let batch = 1 + random.below(3) as usize;

@@ -13,7 +13,7 @@ pub(super) fn forward<T: Real>(layer: &WaveNetLayer, run: &mut CpuRun<'_, T>) {
     let inputs = layer.sort(&references);
     let x = inputs.x;
     let (rows, time, residual) = (x.shape.rows(), x.shape.time, x.shape.channels);
-    let map = layer.geometry().forward();
+    let map = layer.geometry().forward(0);
     let dilated = forward_panels(inputs.dilated, layer.kernel);
     let dilated_finish = Finish { bias: inputs.dilated_bias, add: None, activation: Activation::Identity };
     let projection = inputs.residual.map(|weight| forward_panels(weight, 1));

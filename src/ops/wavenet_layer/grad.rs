@@ -45,7 +45,7 @@ impl Op for GatedProjectionGrad {
             weight,
             target: out,
             columns,
-            map: Geometry::pointwise().backward(),
+            map: Geometry::pointwise().backward(0),
             taps: 1,
             transposed: true,
             bias: None,
