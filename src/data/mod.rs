@@ -20,10 +20,14 @@ mod chunks;
 mod clip;
 mod corpus;
 mod error;
+#[cfg(feature = "tables")]
+pub mod images;
 mod mu_law;
 mod pluck;
 mod prefetch;
+mod sequences;
 pub mod series;
+pub mod synthetic;
 
 pub use chunks::{Batch, Chunks, Schedule, Split};
 pub use clip::{Clip, trim_silence};
@@ -32,6 +36,7 @@ pub use error::DataError;
 pub use mu_law::MuLaw;
 pub use pluck::plucked_strings;
 pub use prefetch::Prefetch;
+pub use sequences::{Examples, Order, SequenceBatch, Sequences, Targets};
 
 /// Streams of [`crate::random::Random`] drawn from in this module, one for each purpose.
 mod stream {
@@ -41,4 +46,8 @@ mod stream {
     pub const MELODY: u32 = 0x6461_0004;
     pub const PLUCK: u32 = 0x6461_0005;
     pub const WINDOWS: u32 = 0x6461_0006;
+    pub const SEQUENCES: u32 = 0x6461_0007;
+    pub const ADDING: u32 = 0x6461_0008;
+    pub const COPY: u32 = 0x6461_0009;
+    pub const PIXELS: u32 = 0x6461_000a;
 }

@@ -307,6 +307,17 @@ impl<T: Task> Trainer<T> {
         self.drain(&mut Clock { start: now, meter: Meter::new(now, 0) }, &mut |_| ())
     }
 
+    /// Sets the full learning rate of the following steps.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is negative or not finite.
+    pub fn set_learning_rate(&mut self, learning_rate: f32) -> Result<()> {
+        let options = TrainerOptions { learning_rate, ..self.options.clone() };
+        options.validate()?;
+        self.options = options;
+        Ok(())
+    }
+
     /// Computes the mean loss over the validation data, in nats; nothing if there are none.
     ///
     /// # Errors
@@ -370,6 +381,15 @@ impl<T: Task> Trainer<T> {
     /// Parameters and the optimizer's state.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Lets the task do something with the parameters, all steps being done. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`], what `with` and what the device gives.
+    pub fn with_task<O>(&mut self, with: impl FnOnce(&mut T, &Store) -> Result<O>) -> Result<O> {
+        self.settle()?;
+        with(&mut self.task, &self.store)
     }
 
     /// What is trained.

@@ -1,0 +1,161 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// Trains temporal convolutional networks, and recurrent ones of the same size, on the experiments of Bai, Kolter and Koltun (2018).
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tcn copy --length 1000
+  tcn adding --length 600 --settings paper --model gru
+  tcn seq-mnist --data mnist --minutes 60
+  tcn table --runs runs/tcn";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add the two marked numbers of a sequence
+    Adding(TrainArgs),
+    /// Repeat ten digits after a long time
+    Copy(TrainArgs),
+    /// Tell the digit of an image read pixel by pixel
+    SeqMnist(TrainArgs),
+    /// The same with the pixels in a random order, the same for all images
+    PermMnist(TrainArgs),
+    /// Print what trained models reached beside the paper's table
+    Table(TableArgs),
+}
+
+impl Command {
+    /// The experiment, where it is one.
+    pub fn training(&self) -> Option<(TaskKind, &TrainArgs)> {
+        Some(match self {
+            Self::Adding(args) => (TaskKind::Adding, args),
+            Self::Copy(args) => (TaskKind::Copy, args),
+            Self::SeqMnist(args) => (TaskKind::SeqMnist, args),
+            Self::PermMnist(args) => (TaskKind::PermMnist, args),
+            Self::Table(_) => return None,
+        })
+    }
+}
+
+/// An experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    Adding,
+    Copy,
+    SeqMnist,
+    PermMnist,
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// A temporal convolutional network
+    Tcn,
+    /// An LSTM of about as many parameters
+    Lstm,
+    /// A GRU of about as many parameters
+    Gru,
+    /// Elman's network (tanh) of about as many parameters
+    Rnn,
+}
+
+impl ModelKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcn => "tcn",
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+            Self::Rnn => "rnn",
+        }
+    }
+}
+
+/// Whose settings, where the paper and its authors' scripts differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The scripts' defaults, as far as they have an effect there
+    Script,
+    /// The paper's tables
+    Paper,
+}
+
+#[derive(Debug, Clone, ClapArgs, Serialize)]
+pub struct TrainArgs {
+    /// What is trained
+    #[arg(long, value_enum, default_value = "tcn")]
+    pub model: ModelKind,
+    /// Whose settings, where the paper and its authors' scripts differ
+    #[arg(long, value_enum, default_value = "paper")]
+    pub settings: Source,
+    /// Folder or file of the data; adding and copy need none
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Positions of a sequence: adding 600, copy 1000 blanks
+    #[arg(long)]
+    pub length: Option<usize>,
+    /// Epochs at most; those of the settings if left out
+    #[arg(long)]
+    pub epochs: Option<u64>,
+    /// Minutes of training at most, for each seed; the epoch under way is finished
+    #[arg(long)]
+    pub minutes: Option<f64>,
+    /// Trainings with seeds one after the other; mean and spread are told
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1111)]
+    pub seed: u64,
+    /// Learning rate
+    #[arg(long)]
+    pub learning_rate: Option<f32>,
+    /// Sequences of a step
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Taps of a convolution
+    #[arg(long)]
+    pub kernel: Option<usize>,
+    /// Levels of the network, or recurrent layers
+    #[arg(long)]
+    pub levels: Option<usize>,
+    /// Channels of a level, or units of a recurrent layer
+    #[arg(long)]
+    pub hidden: Option<usize>,
+    /// Probability of dropout
+    #[arg(long)]
+    pub dropout: Option<f32>,
+    /// Largest norm of a gradient; 0 for any
+    #[arg(long)]
+    pub clip: Option<f32>,
+    /// Where to run: auto, cpu, or a part of a GPU's name
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// How devices store activations: f32 or f16
+    #[arg(long, default_value = "f32")]
+    pub precision: receptive::graph::Precision,
+    /// Folder for results; runs/tcn/TASK-MODEL if left out
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Go on with the training in the folder
+    #[arg(long)]
+    pub resume: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub struct TableArgs {
+    /// Folder with the results of trainings, or folders of them
+    #[arg(long, default_value = "runs/tcn")]
+    pub runs: PathBuf,
+}

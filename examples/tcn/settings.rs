@@ -1,0 +1,180 @@
+//! What the paper (supplement, tables 2 and 3) and its authors' scripts say, and what was told instead.
+
+use anyhow::{Context as _, Result, ensure};
+use receptive::nn::{Body, RecurrentConfig, SequenceConfig, SequenceModel, TcnConfig};
+use receptive::ops::Cell;
+use receptive::optim::{Adam, Method, OptimizerConfig, RmsProp};
+use serde::Serialize;
+
+use crate::args::{ModelKind, Source, TaskKind, TrainArgs};
+
+/// How the learning rate falls from one epoch to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Annealing {
+    /// Not at all.
+    None,
+    /// Multiplied by `factor` after each `epochs`.
+    Every { epochs: u64, factor: f32 },
+}
+
+impl Annealing {
+    /// The share of the full rate after some epochs.
+    pub fn share(self, validations: &[f32]) -> f32 {
+        match self {
+            Self::None => 1.0,
+            Self::Every { epochs, factor } => factor.powi((validations.len() as u64 / epochs.max(1)) as i32),
+        }
+    }
+}
+
+/// The method that updates weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    Adam,
+    RmsProp,
+}
+
+/// The settings of a training.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    pub length: usize,
+    pub batch: usize,
+    pub kernel: usize,
+    pub levels: usize,
+    pub hidden: usize,
+    pub dropout: f32,
+    /// Whole channels, as the paper has it; the scripts leave out single elements.
+    pub spatial_dropout: bool,
+    /// The largest norm of a gradient; 0 for any.
+    pub clip: f32,
+    pub optimizer: Optimizer,
+    pub learning_rate: f32,
+    pub annealing: Annealing,
+    pub epochs: u64,
+    /// Examples that are made, for training and for testing.
+    pub examples: (usize, usize),
+    /// Standard deviation of the output's weights, where scripts set it.
+    pub output_std: Option<f32>,
+}
+
+impl Settings {
+    /// Those of an experiment.
+    pub fn new(task: TaskKind, args: &TrainArgs) -> Result<Self> {
+        let paper = args.settings == Source::Paper;
+        let adding = Self {
+            length: 600,
+            batch: 32,
+            kernel: if paper { 8 } else { 7 },
+            levels: 8,
+            hidden: if paper { 24 } else { 30 },
+            dropout: 0.0,
+            spatial_dropout: paper,
+            clip: 0.0,
+            optimizer: Optimizer::Adam,
+            learning_rate: if paper { 2e-3 } else { 4e-3 },
+            annealing: Annealing::None,
+            epochs: 10,
+            examples: (50_000, 1000),
+            output_std: Some(0.01),
+        };
+        let settings = match task {
+            TaskKind::Adding => adding,
+            TaskKind::Copy => Self {
+                length: 1000,
+                kernel: 8,
+                hidden: 10,
+                dropout: if paper { 0.05 } else { 0.0 },
+                // The script clips before the gradient is there: it has no effect.
+                clip: if paper { 1.0 } else { 0.0 },
+                optimizer: Optimizer::RmsProp,
+                learning_rate: 5e-4,
+                epochs: 50,
+                examples: (10_000, 1000),
+                ..adding
+            },
+            TaskKind::SeqMnist | TaskKind::PermMnist => Self {
+                length: 784,
+                batch: 64,
+                kernel: 7,
+                hidden: 25,
+                dropout: if paper { 0.0 } else { 0.05 },
+                learning_rate: 2e-3,
+                annealing: Annealing::Every { epochs: 10, factor: 0.1 },
+                epochs: 20,
+                examples: (0, 0),
+                output_std: None,
+                ..adding
+            },
+        };
+        settings.with(args)
+    }
+
+    /// What was told takes its place.
+    fn with(self, args: &TrainArgs) -> Result<Self> {
+        let told = Self {
+            length: args.length.unwrap_or(self.length),
+            batch: args.batch.unwrap_or(self.batch),
+            kernel: args.kernel.unwrap_or(self.kernel),
+            levels: args.levels.unwrap_or(self.levels),
+            hidden: args.hidden.unwrap_or(self.hidden),
+            dropout: args.dropout.unwrap_or(self.dropout),
+            clip: args.clip.unwrap_or(self.clip),
+            learning_rate: args.learning_rate.unwrap_or(self.learning_rate),
+            epochs: args.epochs.unwrap_or(self.epochs),
+            ..self
+        };
+        let counts = [("batch", told.batch), ("length", told.length), ("levels", told.levels), ("hidden", told.hidden)];
+        for (name, value) in counts {
+            ensure!(value > 0, "--{name} must be at least 1");
+        }
+        ensure!(told.clip >= 0.0, "--clip must be 0 or positive, got {}", told.clip);
+        Ok(told)
+    }
+
+    /// The optimizer; gradients are clipped after they are there.
+    pub fn optimizer(&self) -> OptimizerConfig {
+        let method = match self.optimizer {
+            Optimizer::Adam => Method::Adam(Adam::default()),
+            Optimizer::RmsProp => Method::RmsProp(RmsProp::default()),
+        };
+        OptimizerConfig { method, clip_norm: (self.clip > 0.0).then_some(self.clip) }
+    }
+
+    /// The temporal convolutional network of `inputs` channels.
+    fn tcn(&self, inputs: usize) -> Body {
+        let config = TcnConfig::new(inputs, &vec![self.hidden; self.levels], self.kernel);
+        Body::Tcn(TcnConfig { dropout: self.dropout, spatial_dropout: self.spatial_dropout, ..config })
+    }
+
+    /// The model of a kind: `like` with its body; a recurrent one has about as many parameters as the network of these settings,
+    /// where its units were not told.
+    pub fn model(&self, args: &TrainArgs, inputs: usize, like: &SequenceConfig) -> Result<SequenceModel> {
+        let of = |body: Body| SequenceModel::new(SequenceConfig { body, ..like.clone() });
+        let network = of(self.tcn(inputs))?;
+        let cell = match args.model {
+            ModelKind::Tcn => return Ok(network.with_precision(args.precision)),
+            ModelKind::Lstm => Cell::Lstm { hard: false },
+            ModelKind::Gru => Cell::Gru { reset_after: true, hard: false },
+            ModelKind::Rnn => Cell::Elman { relu: false },
+        };
+        let layers = args.levels.unwrap_or(1);
+        let recurrent = |hidden: usize| {
+            let forget_bias = (args.model == ModelKind::Lstm).then_some(1.0);
+            Body::Recurrent(RecurrentConfig { layers, forget_bias, ..RecurrentConfig::new(cell, hidden) })
+        };
+        let hidden = match args.hidden {
+            Some(hidden) => hidden,
+            None => {
+                let most = network.parameter_count()?;
+                let mut hidden = 1;
+                while of(recurrent(hidden + 1))?.parameter_count()? <= most {
+                    hidden += 1;
+                }
+                hidden
+            }
+        };
+        of(recurrent(hidden)).map(|model| model.with_precision(args.precision)).context("the recurrent model")
+    }
+}

@@ -1,0 +1,75 @@
+//! The paper's Table 1 with a column of our own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::args::{ModelKind, TableArgs, TaskKind};
+use crate::record::{RunResult, number};
+use crate::shared::terminal::{grouped, say};
+
+/// What the paper says a model reached.
+fn published(task: TaskKind, model: ModelKind) -> &'static str {
+    let row = match task {
+        TaskKind::SeqMnist => ["99.0", "87.2", "96.2", "21.5"],
+        TaskKind::PermMnist => ["97.2", "85.7", "87.3", "25.3"],
+        TaskKind::Adding => ["5.8e-5", "0.164", "5.3e-5", "0.177"],
+        TaskKind::Copy => ["3.5e-5", "0.0204", "0.0197", "0.0202"],
+    };
+    row[model as usize]
+}
+
+pub fn table(args: &TableArgs) -> Result<()> {
+    let mut files = Vec::new();
+    find(&args.runs, &mut files)?;
+    files.sort();
+    ensure!(!files.is_empty(), "--runs {}: no result.json in it; train something first", args.runs.display());
+    let mut lines =
+        vec!["| task | model | parameters | published | reached | epochs | time | settings | device |".into()];
+    lines.push("|---|---|---|---|---|---|---|---|---|".to_owned());
+    for file in files {
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let result: RunResult = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+        if result.outcomes.is_empty() {
+            continue;
+        }
+        let accurate = result.outcomes[0].accuracy.is_some();
+        let (mean, deviation) = match accurate {
+            true => result.spread(|outcome| outcome.accuracy.unwrap_or(f64::NAN) * 100.0),
+            false => result.spread(|outcome| outcome.loss),
+        };
+        let format = |value: f64| if accurate { format!("{value:.2}") } else { number(value) };
+        let deviation = deviation.map_or(String::new(), |deviation| format!(" ± {}", format(deviation)));
+        let (seconds, _) = result.spread(|outcome| outcome.seconds);
+        let (epochs, _) = result.spread(|outcome| outcome.epochs as f64);
+        lines.push(format!(
+            "| {} | {} | {} | {} | {}{deviation} | {epochs:.0} | {:.0} s | {}, {} seeds | {} |",
+            result.task.name(),
+            result.model.name(),
+            grouped(result.parameters),
+            published(result.task, result.model),
+            format(mean),
+            seconds,
+            result.settings,
+            result.outcomes.len(),
+            result.device
+        ));
+    }
+    say(&lines.join("\n"));
+    Ok(())
+}
+
+/// All `result.json` in a folder and those in it.
+fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("--runs {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, files)?;
+        } else if path.file_name().is_some_and(|name| name == "result.json") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
