@@ -1,9 +1,15 @@
-// Squared or absolute differences of two tensors, four channels a thread.
+// Losses of prediction x and target y that are sums over elements, four channels a thread.
 //
-//   SUMS:       sums[w] = (sum over chunk w of |x - y|^2 or |x - y|, 0)
-//   otherwise:  the gradient,   d = factor * dloss * (x - y)   or   factor * dloss * sign(x - y)
+//   SQUARED:         (x - y)^2
+//   CROSS_ENTROPY:   -y ln s(x) - (1 - y) ln(1 - s(x)), s the logistic function
+//   otherwise:       |x - y|
+//
+//   SUMS:       sums[w] = (sum over chunk w, 0)
+//   otherwise:  the gradient by x, or TARGET by y,   d = factor * dloss * slope
 
 #import grid
+#import activation
+#import channels
 #import storage
 #ifdef SUMS
 #import workgroup_sum
@@ -34,8 +40,12 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> d: array<act4>;
 #endif
 
-fn difference(row: u32, c4: u32) -> vec4<f32> {
-    return load4(x[p.x_offset4 + row * p.x_stride4 + c4]) - load4(y[p.y_offset4 + row * p.y_stride4 + c4]);
+fn x_at(row: u32, c4: u32) -> vec4<f32> {
+    return load4(x[p.x_offset4 + row * p.x_stride4 + c4]);
+}
+
+fn y_at(row: u32, c4: u32) -> vec4<f32> {
+    return load4(y[p.y_offset4 + row * p.y_stride4 + c4]);
 }
 
 #ifdef SUMS
@@ -48,11 +58,20 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let end = min(first + p.chunk4, p.rows * channels4);
     var sum = vec4<f32>();
     for (var i = first + local; i < end; i += 256u) {
-        let delta = difference(i / channels4, i % channels4);
+        let value = x_at(i / channels4, i % channels4);
+        let goal = y_at(i / channels4, i % channels4);
+        let delta = value - goal;
 #ifdef SQUARED
         sum += delta * delta;
 #else
+#ifdef CROSS_ENTROPY
+        // Without an exponential that overflows; what is not a number stays so.
+        let positive = select(vec4<f32>(), value, value > vec4<f32>());
+        let loss = positive - value * goal + log(1.0 + exp(-abs(value)));
+        sum += mask4(loss, i % channels4 * 4u, p.channels);
+#else
         sum += abs(delta);
+#endif
 #endif
     }
     let total = workgroup_sum(local, vec2<f32>((sum.x + sum.y) + (sum.z + sum.w), 0.0));
@@ -71,9 +90,23 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     if (row >= p.rows) {
         return;
     }
-    var slope = difference(row, c4);
-#ifndef SQUARED
-    slope = sign(slope);
+    let value = x_at(row, c4);
+    let goal = y_at(row, c4);
+#ifdef SQUARED
+    var slope = 2.0 * (value - goal);
+#else
+#ifdef CROSS_ENTROPY
+    var slope = mask4(sigmoid4(value) - goal, c4 * 4u, p.channels);
+#else
+    var slope = sign(value - goal);
+#endif
+#endif
+#ifdef TARGET
+#ifdef CROSS_ENTROPY
+    slope = -value;
+#else
+    slope = -slope;
+#endif
 #endif
     d[p.d_offset4 + row * p.d_stride4 + c4] = pack4(p.factor * dloss[p.dloss_offset4].x * slope);
 }

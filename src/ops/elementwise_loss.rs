@@ -1,4 +1,4 @@
-//! Losses of real-valued predictions: squared and absolute error.
+//! Losses that are sums over elements: squared and absolute error, binary cross-entropy.
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -21,6 +21,8 @@ pub enum Reduction {
     Mean,
     /// Added up.
     Sum,
+    /// Added up over channels, and divided by the number of positions, `batch · time`.
+    MeanOfPositions,
 }
 
 impl Reduction {
@@ -28,42 +30,67 @@ impl Reduction {
         match self {
             Self::Mean => 1.0 / shape.len() as f64,
             Self::Sum => 1.0,
+            Self::MeanOfPositions => 1.0 / shape.rows() as f64,
         }
     }
 }
 
-/// What is taken of the difference of prediction and target.
+/// What is taken of prediction `x` and target `y`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Distance {
     Squared,
     Absolute,
+    /// `−y ln σ(x) − (1 − y) ln(1 − σ(x))`.
+    BinaryCrossEntropy,
 }
 
 impl Distance {
     #[inline(always)]
-    fn of<T: Real>(self, difference: T) -> T {
+    fn of<T: Real>(self, x: T, y: T) -> T {
+        let difference = x - y;
         match self {
             Self::Squared => difference * difference,
             Self::Absolute => difference.abs(),
+            // Without an exponential that overflows.
+            Self::BinaryCrossEntropy => {
+                let positive = if x > T::ZERO { x } else { T::ZERO };
+                positive - x * y + (T::ONE + (-x.abs()).exp()).ln()
+            }
         }
     }
 
-    /// The derivative; for the absolute error 0 at 0.
+    /// The derivative by `x`; for the absolute error 0 at 0.
     #[inline(always)]
-    fn slope<T: Real>(self, difference: T) -> T {
+    fn slope<T: Real>(self, x: T, y: T) -> T {
+        let difference = x - y;
         match self {
             Self::Squared => difference + difference,
             Self::Absolute => {
                 let positive = if difference > T::ZERO { T::ONE } else { T::ZERO };
                 if difference < T::ZERO { -T::ONE } else { positive }
             }
+            Self::BinaryCrossEntropy => x.sigmoid() - y,
         }
+    }
+
+    /// The derivative by `y`.
+    #[inline(always)]
+    fn slope_of_target<T: Real>(self, x: T, y: T) -> T {
+        match self {
+            Self::BinaryCrossEntropy => -x,
+            _ => -self.slope(x, y),
+        }
+    }
+
+    /// Tells the kernel which one it is.
+    fn define(self, dispatch: Dispatch) -> Dispatch {
+        dispatch.define("SQUARED", self == Self::Squared).define("CROSS_ENTROPY", self == Self::BinaryCrossEntropy)
     }
 }
 
-/// `Σ (x − y)²` or `Σ |x − y|`, or their mean. Inputs: `x`, `y` of one shape. Output: a scalar.
+/// The sum over all elements of `(x − y)²`, `|x − y|` or the binary cross-entropy, or a mean. Inputs: `x`, `y` of one shape. Output: a scalar.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct RegressionLoss {
+pub(crate) struct ElementwiseLoss {
     pub distance: Distance,
     pub reduction: Reduction,
 }
@@ -73,7 +100,7 @@ pub(crate) struct RegressionLoss {
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ.
 pub fn mse(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction: Reduction) -> Result<TensorId> {
-    graph.push_one(RegressionLoss { distance: Distance::Squared, reduction }, &[prediction, target])
+    graph.push_one(ElementwiseLoss { distance: Distance::Squared, reduction }, &[prediction, target])
 }
 
 /// Appends the absolute error of `prediction`, `Σ |prediction − target|` or its mean; its slope is 0 where they are equal.
@@ -82,7 +109,22 @@ pub fn mse(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction:
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ.
 pub fn mae(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction: Reduction) -> Result<TensorId> {
-    graph.push_one(RegressionLoss { distance: Distance::Absolute, reduction }, &[prediction, target])
+    graph.push_one(ElementwiseLoss { distance: Distance::Absolute, reduction }, &[prediction, target])
+}
+
+/// Appends the binary cross-entropy, in nats, of `logits` `[batch, time, channels]` and targets from 0 to 1 of the same shape:
+/// `−y ln σ(x) − (1 − y) ln(1 − σ(x))`. With [`Reduction::MeanOfPositions`] it is the negative log-likelihood of a frame of
+/// independent channels, such as the keys of a piano. Both may need a gradient.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ.
+pub fn binary_cross_entropy(
+    graph: &mut Graph,
+    logits: TensorId,
+    targets: TensorId,
+    reduction: Reduction,
+) -> Result<TensorId> {
+    graph.push_one(ElementwiseLoss { distance: Distance::BinaryCrossEntropy, reduction }, &[logits, targets])
 }
 
 /// Groups of 4 channels that a workgroup sums.
@@ -121,9 +163,9 @@ fn params(plan: &GpuPlan<'_>) -> Params {
     }
 }
 
-impl Op for RegressionLoss {
+impl Op for ElementwiseLoss {
     fn name(&self) -> &'static str {
-        "regression_loss"
+        "elementwise_loss"
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
@@ -135,9 +177,9 @@ impl Op for RegressionLoss {
     fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
         let Some(dloss) = gradient.of_output(0) else { return Ok(()) };
         let inputs = [gradient.input(0), gradient.input(1), dloss];
-        for (position, sign) in [1.0, -1.0].into_iter().enumerate() {
+        for (position, of_target) in [false, true].into_iter().enumerate() {
             if gradient.wanted(position) {
-                let d = gradient.push_one(RegressionLossGrad { loss: *self, sign }, &inputs)?;
+                let d = gradient.push_one(ElementwiseLossGrad { loss: *self, of_target }, &inputs)?;
                 gradient.give(position, d);
             }
         }
@@ -155,9 +197,9 @@ impl Op for RegressionLoss {
         let (planned, count) = (x.planned.padded_len() / 4, x.shape.padded_len() / 4);
         let (planned, count) = (planned.div_ceil(CHUNK4), count.div_ceil(CHUNK4));
         let sums = Binding::Scratch { index: 0, elements: 2 * planned };
-        let dispatch = Dispatch::new("regression_loss", "main")
-            .define("SUMS", true)
-            .define("SQUARED", self.distance == Distance::Squared)
+        let dispatch = self
+            .distance
+            .define(Dispatch::new("elementwise_loss", "main").define("SUMS", true))
             .read(x.binding)
             .read(y.binding)
             .write(sums)
@@ -168,7 +210,7 @@ impl Op for RegressionLoss {
     }
 }
 
-impl RegressionLoss {
+impl ElementwiseLoss {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (x, y, distance) = (&run.inputs[0], &run.inputs[1], self.distance);
         let (rows, channels) = (x.shape.rows(), x.shape.channels);
@@ -179,7 +221,7 @@ impl RegressionLoss {
                 let mut sums = vec![T::ZERO; channels];
                 for row in tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE) {
                     for ((sum, &x), &y) in sums.iter_mut().zip(x.row(row)).zip(y.row(row)) {
-                        *sum += distance.of(x - y);
+                        *sum += distance.of(x, y);
                     }
                 }
                 sums.into_iter().sum()
@@ -191,16 +233,16 @@ impl RegressionLoss {
     }
 }
 
-/// The gradient of `x` (`sign` 1) or `y` (`sign` −1). Inputs: `x`, `y`, `dloss`.
+/// The gradient of `x` or of the target `y`. Inputs: `x`, `y`, `dloss`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct RegressionLossGrad {
-    pub loss: RegressionLoss,
-    pub sign: f32,
+pub(crate) struct ElementwiseLossGrad {
+    pub loss: ElementwiseLoss,
+    pub of_target: bool,
 }
 
-impl Op for RegressionLossGrad {
+impl Op for ElementwiseLossGrad {
     fn name(&self) -> &'static str {
-        "regression_loss_grad"
+        "elementwise_loss_grad"
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
@@ -218,18 +260,18 @@ impl Op for RegressionLossGrad {
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (x, y, dloss, d) = (&plan.inputs[0], &plan.inputs[1], &plan.inputs[2], &plan.outputs[0]);
-        let squared = self.loss.distance == Distance::Squared;
         let (d_offset4, d_stride4) = d.place4();
         let params = Params {
             d_offset4,
             d_stride4,
             dloss_offset4: dloss.place4().0,
-            factor: (if squared { 2.0 } else { 1.0 } * self.loss.reduction.factor(x.shape)) as f32 * self.sign,
+            factor: self.loss.reduction.factor(x.shape) as f32,
             ..params(plan)
         };
         Ok(vec![
-            Dispatch::new("regression_loss", "main")
-                .define("SQUARED", squared)
+            self.loss
+                .distance
+                .define(Dispatch::new("elementwise_loss", "main").define("TARGET", self.of_target))
                 .read(x.binding)
                 .read(y.binding)
                 .read(dloss.binding)
@@ -240,17 +282,20 @@ impl Op for RegressionLossGrad {
     }
 }
 
-impl RegressionLossGrad {
+impl ElementwiseLossGrad {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (x, y, d) = (&run.inputs[0], &run.inputs[1], &mut run.outputs[0]);
-        let factor = T::of(self.loss.reduction.factor(x.shape) * f64::from(self.sign)) * run.inputs[2].scalar();
+        let factor = T::of(self.loss.reduction.factor(x.shape)) * run.inputs[2].scalar();
         let (rows, stride, padded, distance) = (d.shape.rows(), d.stride, d.shape.stride(), self.loss.distance);
+        let channels = d.shape.channels;
         for_row_tiles(d.data, stride, rows, |first, chunk| {
             for (row, values) in chunk.chunks_mut(stride).enumerate() {
                 let row = first + row;
-                for ((d, &x), &y) in values[..padded].iter_mut().zip(x.row(row)).zip(y.row(row)) {
-                    *d = factor * distance.slope(x - y);
+                for ((d, &x), &y) in values[..channels].iter_mut().zip(x.row(row)).zip(y.row(row)) {
+                    let slope = if self.of_target { distance.slope_of_target(x, y) } else { distance.slope(x, y) };
+                    *d = factor * slope;
                 }
+                values[channels..padded].fill(T::ZERO);
             }
         });
         Ok(())
@@ -258,7 +303,8 @@ impl RegressionLossGrad {
 }
 
 pub(super) fn case(random: &mut Random) -> Case {
-    let distance = [Distance::Squared, Distance::Absolute][random.below(2) as usize];
-    let reduction = [Reduction::Mean, Reduction::Sum][random.below(2) as usize];
-    Case::new(RegressionLoss { distance, reduction }, vec![CaseInput::real(random_shape(random)); 2])
+    let distances = [Distance::Squared, Distance::Absolute, Distance::BinaryCrossEntropy];
+    let distance = distances[random.below(3) as usize];
+    let reduction = [Reduction::Mean, Reduction::Sum, Reduction::MeanOfPositions][random.below(3) as usize];
+    Case::new(ElementwiseLoss { distance, reduction }, vec![CaseInput::real(random_shape(random)); 2])
 }
