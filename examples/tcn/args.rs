@@ -30,6 +30,8 @@ pub enum Command {
     SeqMnist(TrainArgs),
     /// The same with the pixels in a random order, the same for all images
     PermMnist(TrainArgs),
+    /// Tell the next frame of polyphonic music
+    Music(TrainArgs),
     /// Print what trained models reached beside the paper's table
     Table(TableArgs),
 }
@@ -42,6 +44,7 @@ impl Command {
             Self::Copy(args) => (TaskKind::Copy, args),
             Self::SeqMnist(args) => (TaskKind::SeqMnist, args),
             Self::PermMnist(args) => (TaskKind::PermMnist, args),
+            Self::Music(args) => (TaskKind::Music, args),
             Self::Table(_) => return None,
         })
     }
@@ -55,6 +58,7 @@ pub enum TaskKind {
     Copy,
     SeqMnist,
     PermMnist,
+    Music,
 }
 
 /// What is trained.

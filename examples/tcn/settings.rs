@@ -16,6 +16,8 @@ pub enum Annealing {
     None,
     /// Multiplied by `factor` after each `epochs`.
     Every { epochs: u64, factor: f32 },
+    /// Multiplied by `factor` after each epoch later than `after` that is worse than all of the last `window` before it.
+    Plateau { after: usize, window: usize, factor: f32 },
 }
 
 impl Annealing {
@@ -23,6 +25,13 @@ impl Annealing {
     pub fn share(self, validations: &[f32]) -> f32 {
         match self {
             Self::None => 1.0,
+            Self::Plateau { after, window, factor } => {
+                let worse = |&epoch: &usize| {
+                    let before = &validations[epoch.saturating_sub(window)..epoch];
+                    epoch > after && before.iter().all(|&loss| validations[epoch] > loss)
+                };
+                factor.powi((0..validations.len()).filter(worse).count() as i32)
+            }
             Self::Every { epochs, factor } => factor.powi((validations.len() as u64 / epochs.max(1)) as i32),
         }
     }
@@ -92,6 +101,22 @@ impl Settings {
                 learning_rate: 5e-4,
                 epochs: 50,
                 examples: (10_000, 1000),
+                ..adding
+            },
+            TaskKind::Music => Self {
+                length: 1,
+                batch: 1,
+                kernel: if paper { 3 } else { 5 },
+                levels: if paper { 2 } else { 4 },
+                hidden: 150,
+                dropout: if paper { 0.5 } else { 0.25 },
+                // The script clips before the gradient is there: it has no effect.
+                clip: if paper { 0.4 } else { 0.0 },
+                learning_rate: 1e-3,
+                annealing: Annealing::Plateau { after: 10, window: 3, factor: 0.1 },
+                epochs: 100,
+                examples: (0, 0),
+                output_std: None,
                 ..adding
             },
             TaskKind::SeqMnist | TaskKind::PermMnist => Self {

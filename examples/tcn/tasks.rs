@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use receptive::data::images::{Images, pixel_permutation};
+use receptive::data::piano_roll::PianoRolls;
 use receptive::data::{Sequences, synthetic};
 use receptive::nn::{Body, Objective, SequenceConfig, SequenceInput, TcnConfig};
 
@@ -37,6 +38,7 @@ impl TaskKind {
             Self::Copy => "copy",
             Self::SeqMnist => "seq-mnist",
             Self::PermMnist => "perm-mnist",
+            Self::Music => "music",
         }
     }
 
@@ -79,6 +81,24 @@ impl TaskKind {
                     like: like(1, synthetic::COPY_CLASSES, Objective::Classes),
                     unit: "nats a position",
                     guess: Some(("guessing the digits", 10.0 * 8.0_f64.ln() / (length + 20) as f64)),
+                })
+            }
+            Self::Music => {
+                let file = args.data.as_ref().context("--data is needed: an npz file of piano rolls")?;
+                let [train, valid, test] = ["train", "valid", "test"].map(|part| PianoRolls::read(file, part));
+                let (train, valid, test) = (train?, valid?, test?);
+                let keys = train.keys();
+                for (name, part) in [("valid", &valid), ("test", &test)] {
+                    ensure!(part.keys() == keys, "{}: {name} has other keys than train", file.display());
+                }
+                Ok(Experiment {
+                    train: Arc::new(train),
+                    valid: Some(Arc::new(valid)),
+                    test: Arc::new(test),
+                    inputs: keys,
+                    like: like(keys, keys, Objective::Frames),
+                    unit: "nats a frame",
+                    guess: None,
                 })
             }
             Self::SeqMnist | Self::PermMnist => {

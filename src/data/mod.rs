@@ -23,6 +23,8 @@ mod error;
 #[cfg(feature = "tables")]
 pub mod images;
 mod mu_law;
+#[cfg(feature = "music")]
+pub mod piano_roll;
 mod pluck;
 mod prefetch;
 mod sequences;

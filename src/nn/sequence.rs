@@ -49,6 +49,8 @@ pub enum Objective {
     LastValues,
     /// A class of the whole sequence; cross-entropy in nats.
     LastClass,
+    /// Numbers from 0 to 1 at every position, each by itself; the binary cross-entropy of a position in nats.
+    Frames,
     /// A class at every position; the mean cross-entropy in nats over those that count.
     Classes,
 }
@@ -175,6 +177,10 @@ impl SequenceModel {
                 let target = graph.input_ids_fixed("target", 1)?;
                 (target, ops::softmax_cross_entropy(graph, output, target)?.loss)
             }
+            Objective::Frames => {
+                let target = graph.input("target", 0, self.config.outputs)?;
+                (target, ops::binary_cross_entropy(graph, output, target, Reduction::MeanOfPositions)?)
+            }
             Objective::Classes => {
                 let target = graph.input_ids("target", 0)?;
                 (target, ops::softmax_cross_entropy(graph, output, target)?.loss)
@@ -200,7 +206,7 @@ impl SequenceModel {
                 (input, if training { ops::dropout(graph, x, dropout)? } else { x })
             }
         };
-        let last = config.objective != Objective::Classes;
+        let last = matches!(config.objective, Objective::LastValues | Objective::LastClass);
         let h = match &config.body {
             Body::Tcn(tcn) => {
                 let tcn = Tcn::new(tcn.clone())?;

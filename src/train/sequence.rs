@@ -153,7 +153,7 @@ fn feed(
         SequenceInput::Classes { .. } => executor.write_ids(program.input, &batch.ids)?,
     }
     match objective {
-        Objective::LastValues => executor.write(program.target, &batch.target_values),
+        Objective::LastValues | Objective::Frames => executor.write(program.target, &batch.target_values),
         Objective::LastClass | Objective::Classes => executor.write_ids(program.target, &batch.target_ids),
     }
 }
