@@ -1,4 +1,5 @@
-//! Training data: audio for autoregressive models (here), and tables of numbers for forecasting ([`series`]).
+//! Training data: audio for autoregressive models (here), tables of numbers for forecasting ([`series`]), and sequences with what
+//! is to be told of them ([`Sequences`]): made-up tasks, images, piano rolls.
 //!
 //! Audio goes from files to clips, from clips to a corpus, from a corpus to batches:
 //!
@@ -51,5 +52,6 @@ mod stream {
     pub const SEQUENCES: u32 = 0x6461_0007;
     pub const ADDING: u32 = 0x6461_0008;
     pub const COPY: u32 = 0x6461_0009;
+    #[cfg(feature = "tables")]
     pub const PIXELS: u32 = 0x6461_000a;
 }
