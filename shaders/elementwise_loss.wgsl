@@ -6,10 +6,14 @@
 //
 //   SUMS:       sums[w] = (sum over chunk w, 0)
 //   otherwise:  the gradient by x, or TARGET by y,   d = factor * dloss * slope
+//
+// Where LENGTHS, nothing beyond the end of a sequence counts: the second of a pair of sums is the weight of the positions that do, and
+// gradients are divided by that of all.
 
 #import grid
 #import activation
 #import channels
+#import lengths
 #import storage
 #ifdef SUMS
 #import workgroup_sum
@@ -28,6 +32,9 @@ struct Params {
     d_stride4: u32,
     dloss_offset4: u32,
     factor: f32,
+    time: u32,
+    weight: f32,         // of a position
+    count_offset4: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -35,10 +42,21 @@ struct Params {
 @group(0) @binding(2) var<storage, read> y: array<act4>;
 #ifdef SUMS
 @group(0) @binding(3) var<storage, read_write> sums: array<vec2<f32>>;
+#ifdef LENGTHS
+@group(0) @binding(4) var<storage, read> lengths: array<u32>;
+#endif
 #else
 @group(0) @binding(3) var<storage, read> dloss: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> d: array<act4>;
+#ifdef LENGTHS
+@group(0) @binding(5) var<storage, read> count_of_all: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> lengths: array<u32>;
 #endif
+#endif
+
+fn is_there(row: u32) -> bool {
+    return row % p.time < length_of(row / p.time);
+}
 
 fn x_at(row: u32, c4: u32) -> vec4<f32> {
     return load4(x[p.x_offset4 + row * p.x_stride4 + c4]);
@@ -57,7 +75,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let first = workgroup * p.chunk4;
     let end = min(first + p.chunk4, p.rows * channels4);
     var sum = vec4<f32>();
+    var weight = 0.0;
     for (var i = first + local; i < end; i += 256u) {
+#ifdef LENGTHS
+        if (!is_there(i / channels4)) {
+            continue;
+        }
+        weight += select(0.0, p.weight, i % channels4 == 0u);
+#endif
         let value = x_at(i / channels4, i % channels4);
         let goal = y_at(i / channels4, i % channels4);
         let delta = value - goal;
@@ -74,7 +99,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
 #endif
 #endif
     }
-    let total = workgroup_sum(local, vec2<f32>((sum.x + sum.y) + (sum.z + sum.w), 0.0));
+    let total = workgroup_sum(local, vec2<f32>((sum.x + sum.y) + (sum.z + sum.w), weight));
     if (local == 0u && workgroup < p.workgroups) {
         sums[workgroup] = total;
     }
@@ -90,6 +115,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     if (row >= p.rows) {
         return;
     }
+    var factor = p.factor;
+#ifdef LENGTHS
+    factor /= max(count_of_all[p.count_offset4].x, 1.0);
+    if (!is_there(row)) {
+        d[p.d_offset4 + row * p.d_stride4 + c4] = pack4(vec4<f32>());
+        return;
+    }
+#endif
     let value = x_at(row, c4);
     let goal = y_at(row, c4);
 #ifdef SQUARED
@@ -108,6 +141,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     slope = -slope;
 #endif
 #endif
-    d[p.d_offset4 + row * p.d_stride4 + c4] = pack4(p.factor * dloss[p.dloss_offset4].x * slope);
+    d[p.d_offset4 + row * p.d_stride4 + c4] = pack4(factor * dloss[p.dloss_offset4].x * slope);
 }
 #endif

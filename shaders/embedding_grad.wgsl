@@ -4,7 +4,7 @@
 //
 // `partial_main`: a workgroup sums one slab of rows, for one tap and GROUPS groups of 4 channels. A thread owns one group
 // of channels of every class whose number leaves its remainder, so no two threads touch an element and rows come in order.
-// The sums lie in workgroup memory (SHARED) where they fit, else where they are stored. `reduce_main`: sums the slabs.
+// The sums lie in workgroup memory. `reduce_main`: sums the slabs.
 
 #import grid
 #import storage
@@ -36,10 +36,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> partial_sums: array<vec4<f32>>;   // [slab][tap][class][channels4]
 
 override GROUPS: u32 = 4u;   // a power of two
-#ifdef SHARED
 override SUMS: u32 = 1024u;  // classes * GROUPS
 var<workgroup> sums: array<vec4<f32>, SUMS>;
-#endif
 
 // No barriers: nothing is shared between threads.
 @compute @workgroup_size(256)
@@ -58,11 +56,7 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
     let stored = (slab * p.taps + tap) * p.classes * p.channels4 + c4;
 
     for (var number = remainder; number < p.classes; number += remainders) {
-#ifdef SHARED
         sums[number * GROUPS + local % GROUPS] = vec4<f32>();
-#else
-        partial_sums[stored + number * p.channels4] = vec4<f32>();
-#endif
     }
 
     let end = min((slab + 1u) * p.slab_rows, p.rows);
@@ -75,11 +69,7 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
             let label = ids[first + u32(at)];
             if (label % remainders == remainder && label < p.classes) {
                 let value = load4(dy[p.dy_offset4 + row * p.dy_stride4 + c4]);
-#ifdef SHARED
                 sums[label * GROUPS + local % GROUPS] += value;
-#else
-                partial_sums[stored + label * p.channels4] += value;
-#endif
             }
         }
         t += 1u;
@@ -89,11 +79,9 @@ fn partial_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) c
         }
     }
 
-#ifdef SHARED
     for (var number = remainder; number < p.classes; number += remainders) {
         partial_sums[stored + number * p.channels4] = sums[number * GROUPS + local % GROUPS];
     }
-#endif
 }
 #endif
 

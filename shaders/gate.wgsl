@@ -1,4 +1,4 @@
-// The gate z = tanh(a) * sigmoid(b), [a | b] = x + condition, and where GRADIENT its gradient [da | db] from dz.
+// The gate z = tanh(a) * sigmoid(b), or where LINEAR a * sigmoid(b), [a | b] = x + condition, and where GRADIENT its gradient [da | db] from dz.
 // The halves need not begin at a multiple of 4, so x is read one channel at a time; a thread writes four.
 
 #import grid
@@ -41,22 +41,41 @@ fn input(row: u32, channel: u32) -> f32 {
     return value;
 }
 
+#ifdef LINEAR
+fn squashed(a: f32) -> f32 {
+    return a;
+}
+
+fn squashed_slope(t: f32) -> f32 {
+    return 1.0;
+}
+#else
+fn squashed(a: f32) -> f32 {
+    return safe_tanh(a);
+}
+
+// Where its value is t.
+fn squashed_slope(t: f32) -> f32 {
+    return 1.0 - t * t;
+}
+#endif
+
 fn result(row: u32, channel: u32) -> f32 {
 #ifdef GRADIENT
     if (channel >= 2u * p.channels) {
         return 0.0;
     }
     let c = select(channel, channel - p.channels, channel >= p.channels);
-    let t = safe_tanh(input(row, c));
+    let t = squashed(input(row, c));
     let s = sigmoid(input(row, p.channels + c));
-    let slope = select(s * (1.0 - t * t), t * s * (1.0 - s), channel >= p.channels);
+    let slope = select(s * squashed_slope(t), t * s * (1.0 - s), channel >= p.channels);
     let from_dz = p.dz_offset + row * p.dz_stride + c;
     return load4(dz[from_dz / 4u])[from_dz % 4u] * slope;
 #else
     if (channel >= p.channels) {
         return 0.0;
     }
-    return safe_tanh(input(row, channel)) * sigmoid(input(row, p.channels + channel));
+    return squashed(input(row, channel)) * sigmoid(input(row, p.channels + channel));
 #endif
 }
 

@@ -24,6 +24,7 @@ struct Params {
     y_stride4: u32,
     positions_offset4: u32,
     positions_stride4: u32,
+    first_sequence: u32,   // of those that there are lengths of
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -122,7 +123,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     if (there) {
         end = (slab + 1u) * p.slab_rows;
 #ifdef FIRST
-        end = min(end, length_of(sequence));
+        end = min(end, length_of(p.first_sequence + sequence));
 #endif
     }
 
@@ -190,7 +191,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let position = select(vec4<f32>(winner), vec4<f32>(-1.0), nowhere);
     positions[p.positions_offset4 + sequence * p.positions_stride4 + c4] = mask4(position, c4 * 4u, p.channels);
 #else
-    values[to] = sums[local] * (1.0 / f32(max(length_of(sequence), 1u)));
+    values[to] = sums[local] * (1.0 / f32(max(length_of(p.first_sequence + sequence), 1u)));
 #endif
 #else
     let to = (sequence * p.slabs + slab) * channels4 + c4;

@@ -10,7 +10,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> grads: array<vec4<f32>>;
-// For each block of 64 elements how many are a parameter's (the rest is never written), and in bit 31 whether they decay.
+// For each block of 64 elements how many are a parameter's (the rest is never written), in bit 31
+// whether they decay, and in bit 30 whether the parameter is held to a norm.
 @group(0) @binding(2) var<storage, read> blocks: array<u32>;
 @group(0) @binding(3) var<storage, read_write> partials: array<f32>;
 
@@ -26,7 +27,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let end = min((slab + 1u) * p.slab4, p.elements4);
     var sum = 0.0;
     for (var index = slab * p.slab4 + local; index < end; index += 256u) {
-        if ((index % 16u) * 4u < (blocks[index / 16u] & 0x7fffffffu)) {
+        if ((index % 16u) * 4u < (blocks[index / 16u] & 0x3fffffffu)) {
             let g = grads[index];
             sum += dot(g, g);
         }

@@ -5,7 +5,8 @@
 //   z  the factor that clips the gradients, and where SCALED undoes the loss scale
 //   w  the factor of decoupled weight decay
 //
-// UPDATE applies it to everything, four elements a thread.
+// UPDATE applies it to everything, four elements a thread. A parameter that is held to a norm has workgroups of its own, one for
+// each four channels, which scale them afterwards.
 
 #import grid
 
@@ -147,6 +148,9 @@ struct Params {
     momentum: f32,
     weight_decay: f32,
     initial: f32,   // what the sums of squares begin with
+    workgroups: u32,    // of those without a norm
+    constraints: u32,   // where the others' numbers begin in `blocks`
+    columns: u32,       // how many there are
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -184,22 +188,8 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> first: array<vec4<f32>>;
 #endif
 
-@compute @workgroup_size(256)
-fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-               @builtin(local_invocation_index) local: u32) {
-    let index = workgroup_index(id, count) * 256u + local;
-    if (index >= p.elements4) {
-        return;
-    }
-    let block = blocks[index / 16u];
-    if ((index % 16u) * 4u >= (block & 0x7fffffffu)) {
-        return;
-    }
-    let decays = (block >> 31u) == 1u;
-    let c = coefficients[p.coefficients_offset4];
-    if (c.y == 0.0) {
-        return;
-    }
+// Updates four elements and the optimizer's state of them; gives the elements.
+fn updated(index: u32, decays: bool, c: vec4<f32>) -> vec4<f32> {
     var w = params[index];
     var g = grads[index] * c.z;
 #ifdef ADAM
@@ -247,6 +237,73 @@ fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
 #endif
     w -= c.x * g;
 #endif
-    params[index] = w;
+    return w;
+}
+
+#ifdef CONSTRAINED
+var<workgroup> squares: array<vec4<f32>, 256>;
+
+// Updates four channels of a parameter and holds them to its norm.
+fn update_channels(column: u32, local: u32, c: vec4<f32>) {
+    let at = p.constraints + 4u * column;
+    let first = blocks[at];
+    let stride4 = blocks[at + 1u];
+    let rows = blocks[at + 2u];
+    let limit = bitcast<f32>(blocks[at + 3u]);
+    var sum = vec4<f32>();
+    for (var row = local; row < rows; row += 256u) {
+        let index = first + row * stride4;
+        let w = updated(index, (blocks[index / 16u] >> 31u) == 1u, c);
+        params[index] = w;
+        sum += w * w;
+    }
+    squares[local] = sum;
+    for (var width = 128u; width > 0u; width /= 2u) {
+        workgroupBarrier();
+        if (local < width) {
+            squares[local] += squares[local + width];
+        }
+    }
+    workgroupBarrier();
+    let norm = sqrt(squares[0]);
+    let factor = select(vec4<f32>(1.0), limit / (norm + 1e-7), norm > vec4<f32>(limit));
+    for (var row = local; row < rows; row += 256u) {
+        params[first + row * stride4] *= factor;
+    }
+}
+#endif
+
+@compute @workgroup_size(256)
+fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+               @builtin(local_invocation_index) local: u32) {
+    let group = workgroup_index(id, count);
+    let c = coefficients[p.coefficients_offset4];
+    if (c.y == 0.0) {
+        return;
+    }
+#ifdef CONSTRAINED
+    if (group >= p.workgroups) {
+        let column = group - p.workgroups;
+        // The grid may be a little larger than what was asked for.
+        if (column < p.columns) {
+            update_channels(column, local, c);
+        }
+        return;
+    }
+#endif
+    let index = group * 256u + local;
+    if (index >= p.elements4) {
+        return;
+    }
+    let block = blocks[index / 16u];
+#ifdef CONSTRAINED
+    if ((block & 0x40000000u) != 0u) {
+        return;
+    }
+#endif
+    if ((index % 16u) * 4u >= (block & 0x3fffffffu)) {
+        return;
+    }
+    params[index] = updated(index, (block >> 31u) == 1u, c);
 }
 #endif

@@ -4,6 +4,7 @@
 //   log_sum_exp[row] = max + ln(sum exp(x - max)),   losses[row] = (log_sum_exp - x[target], 1), or (0, 0) where masked
 
 #import grid
+#import online_softmax
 #import storage
 
 struct Params {
@@ -25,16 +26,9 @@ struct Params {
 override LANES: u32 = 16u;
 
 const MASKED = 0xffffffffu;
-// Stands for minus infinity, which WGSL need not have.
-const LOWEST = -3.0e38;
 
 // (largest, sum of exp(x - largest)) of each thread.
 var<workgroup> parts: array<vec2<f32>, 256>;
-
-// Below e^-87 nothing is left of a sum that is at least 1.
-fn shrink(old: f32, new_largest: f32) -> f32 {
-    return exp(max(old - new_largest, -87.0));
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -44,27 +38,17 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let start = p.x_offset4 + row * p.x_stride4;
     let channels4 = select(0u, (p.classes + 3u) / 4u, row < p.rows);
 
-    var largest = LOWEST;
-    var sum = 0.0;
+    var part = vec2<f32>(LOWEST, 0.0);
     for (var c4 = lane; c4 < channels4; c4 += LANES) {
-        let value = load4(x[start + c4]);
         let channel = vec4<u32>(c4 * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
-        let there = channel < vec4<u32>(p.classes);
-        let bounded = select(vec4<f32>(LOWEST), value, there);
-        let next = max(max(max(bounded.x, bounded.y), max(bounded.z, bounded.w)), largest);
-        let powers = select(vec4<f32>(), exp(value - next), there);
-        sum = sum * shrink(largest, next) + (powers.x + powers.y) + (powers.z + powers.w);
-        largest = next;
+        part = include4(part, load4(x[start + c4]), channel < vec4<u32>(p.classes));
     }
 
-    parts[local] = vec2<f32>(largest, sum);
+    parts[local] = part;
     workgroupBarrier();
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         if (lane < half) {
-            let a = parts[local];
-            let b = parts[local + half];
-            let next = max(a.x, b.x);
-            parts[local] = vec2<f32>(next, a.y * shrink(a.x, next) + b.y * shrink(b.x, next));
+            parts[local] = join(parts[local], parts[local + half]);
         }
         workgroupBarrier();
     }

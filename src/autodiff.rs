@@ -85,10 +85,10 @@ impl Graph {
         Ok(Gradients { flat, scale: None, of: gradients })
     }
 
-    /// Gives each parameter's gradient its place in the flat vector.
+    /// Gives each trained parameter's gradient its place in the flat vector.
     fn place_gradients(&mut self, gradients: &mut HashMap<TensorId, TensorId>) -> Result<()> {
-        let owners: Vec<(usize, TensorId, Shape)> =
-            self.params.iter().enumerate().map(|(index, p)| (index, p.tensor, p.shape)).collect();
+        let trained = self.params.iter().enumerate().filter(|(_, param)| param.trained);
+        let owners: Vec<(usize, TensorId, Shape)> = trained.map(|(index, p)| (index, p.tensor, p.shape)).collect();
         for (index, param, shape) in owners {
             let gradient = match gradients.get(&param) {
                 // A gradient that others read too, or that is no operator's own output, is copied to its place.

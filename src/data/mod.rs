@@ -1,5 +1,5 @@
 //! Training data: audio for autoregressive models (here), tables of numbers for forecasting ([`series`]), and sequences with what
-//! is to be told of them ([`Sequences`]): made-up tasks, images, piano rolls.
+//! is to be told of them ([`Sequences`]): made-up tasks, images, piano rolls, text ([`text`]).
 //!
 //! Audio goes from files to clips, from clips to a corpus, from a corpus to batches:
 //!
@@ -31,6 +31,7 @@ mod prefetch;
 mod sequences;
 pub mod series;
 pub mod synthetic;
+pub mod text;
 
 pub use chunks::{Batch, Chunks, Schedule, Split};
 pub use clip::{Clip, trim_silence};
@@ -48,10 +49,12 @@ mod stream {
     pub const SPLIT: u32 = 0x6461_0003;
     pub const MELODY: u32 = 0x6461_0004;
     pub const PLUCK: u32 = 0x6461_0005;
-    pub const WINDOWS: u32 = 0x6461_0006;
-    pub const SEQUENCES: u32 = 0x6461_0007;
+    pub const ORDER: u32 = 0x6461_0007;
     pub const ADDING: u32 = 0x6461_0008;
     pub const COPY: u32 = 0x6461_0009;
+    pub const VECTORS: u32 = 0x6461_000b;
+    pub const BATCHES: u32 = 0x6461_000c;
+    pub const FOLDS: u32 = 0x6461_000d;
     #[cfg(feature = "tables")]
     pub const PIXELS: u32 = 0x6461_000a;
 }

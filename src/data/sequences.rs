@@ -15,11 +15,13 @@ pub struct SequenceBatch {
     pub time: usize,
     /// What is read, `[rows, time, channels]`.
     pub values: Vec<f32>,
-    /// Or classes that are read, `[rows, time]`.
+    /// Or classes that are read, `[rows, time]`; `u32::MAX` where a sequence is shorter than the longest.
     pub ids: Vec<u32>,
+    /// Where sequences differ in length, how many positions each has, `[rows]`.
+    pub lengths: Vec<u32>,
     /// What is to be told, `[rows, time or 1, channels]`.
     pub target_values: Vec<f32>,
-    /// Or classes that are to be told, `[rows, time or 1]`; `u32::MAX` where nothing is.
+    /// Or classes that are to be told, `[rows, time − context or 1]`; `u32::MAX` where nothing is.
     pub target_ids: Vec<u32>,
     /// Targets that count.
     pub count: usize,
@@ -31,6 +33,7 @@ impl SequenceBatch {
         (self.rows, self.time, self.count) = (rows, time, 0);
         self.values.clear();
         self.ids.clear();
+        self.lengths.clear();
         self.target_values.clear();
         self.target_ids.clear();
     }
@@ -48,6 +51,16 @@ pub trait Sequences: Debug + Send + Sync {
 
     /// Units of a step.
     fn per_step(&self) -> usize;
+
+    /// Positions at the start of each sequence that nothing is told at: they only serve those after.
+    fn context(&self) -> usize {
+        0
+    }
+
+    /// Whether something is told at the last position alone, for a model that tells it at each.
+    fn only_last(&self) -> bool {
+        false
+    }
 
     /// Whether each epoch of a training has an order of its own.
     fn shuffled(&self) -> bool {
@@ -69,8 +82,9 @@ pub trait Sequences: Debug + Send + Sync {
     }
 }
 
-/// Which units are taken at which step: a pure function of (seed, step). Every unit comes once in as many as there are; a step
-/// may straddle two epochs.
+/// Which units are taken at which step: a pure function of (seed, step), so that the step is all there is to save and a resumed
+/// run sees the same. Every unit comes once in as many as there are, in an order of its own each time; a step may straddle two
+/// epochs.
 #[derive(Debug, Clone)]
 pub struct Order {
     seed: u64,
@@ -101,7 +115,7 @@ impl Order {
             self.drawn = None;
         }
         let (seed, len) = (self.seed, self.len);
-        let draw = || (epoch, Random::new(seed, stream::SEQUENCES, epoch as u32).permutation(len));
+        let draw = || (epoch, Random::new(seed, stream::ORDER, epoch as u32).permutation(len));
         self.drawn.get_or_insert_with(draw).1[position] as usize
     }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::gpu::Gpu;
@@ -13,6 +13,9 @@ const ALIGNMENT: u64 = 256;
 
 /// Transfers between host and device go in pieces of at most this size, so that staging memory stays small.
 const CHUNK_BYTES: u64 = 64 << 20;
+
+/// Staging memory of at most this size is kept for the next read, so that reading a little after each step creates nothing.
+const KEPT_BYTES: u64 = 1 << 20;
 
 impl Gpu {
     /// A buffer of at least `bytes`, rounded up to a multiple of 256 and never empty. Its contents are zero.
@@ -143,8 +146,7 @@ impl Gpu {
         // Copies are in units of 4 bytes: take the words that hold the range, then leave out its edges.
         let (start, end) = (offset / 4 * 4, (offset + bytes).next_multiple_of(4));
         let chunk = CHUNK_BYTES.min(self.capabilities().max_buffer_bytes / ALIGNMENT * ALIGNMENT).min(end - start);
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.buffer("read staging", chunk, usage)?;
+        let staging = self.staging(chunk)?;
         let mut at = start;
         while at < end {
             let size = chunk.min(end - at);
@@ -155,7 +157,17 @@ impl Gpu {
             })?;
             at += size;
         }
+        if staging.size() <= KEPT_BYTES {
+            *self.staging.lock().unwrap_or_else(PoisonError::into_inner) = Some(staging);
+        }
         Ok(data)
+    }
+
+    /// The staging memory that is kept, where it is large enough and no other thread reads through it, or new memory.
+    fn staging(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        let kept = self.staging.lock().unwrap_or_else(PoisonError::into_inner).take_if(|kept| kept.size() >= bytes);
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        kept.map_or_else(|| self.buffer("read staging", bytes, usage), Ok)
     }
 
     fn read_chunk(

@@ -32,6 +32,8 @@ pub struct Gpu {
     pub(super) pipelines_created: AtomicU64,
     pub(super) buffers_created: AtomicU64,
     pub(super) bytes_created: AtomicU64,
+    /// What small reads go through, one after the other.
+    pub(super) staging: Mutex<Option<wgpu::Buffer>>,
 }
 
 /// What is known to have gone wrong. Written by callbacks that may run on any thread, and by waits that find the device
@@ -93,6 +95,7 @@ impl Gpu {
             pipelines_created: AtomicU64::new(0),
             buffers_created: AtomicU64::new(0),
             bytes_created: AtomicU64::new(0),
+            staging: Mutex::new(None),
         };
         if owned {
             let (cache, error) = gpu.capture(|| PipelineCache::open(&gpu.device));

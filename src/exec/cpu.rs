@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::exec::timing::{Log, Timing, Timings};
 use crate::exec::{Metrics, wrong_length};
 use crate::graph::{
-    Allocation, CpuRun, Extent, Kind, Op, Program, Purpose, Real, Shape, State, StepArgs, TensorId, View, ViewMut,
+    Allocation, Carry, CpuRun, Extent, Kind, Op, Program, Purpose, Real, Shape, State, StepArgs, TensorId, View,
+    ViewMut,
 };
 
 /// Persistent memory of programs on the CPU.
@@ -203,6 +204,7 @@ impl<T: Element> CpuExecutor<T> {
         self.exchange_states(&mut states);
         drop(states);
         result?;
+        self.carry()?;
         let values = program.metrics.iter().map(|&metric| self.read(metric).map(|v| v[0].to_f64() as f32));
         let metrics = Metrics { step: step.step, values: values.collect::<Result<_>>()? };
         if !program.metrics.is_empty() {
@@ -252,6 +254,18 @@ impl<T: Element> CpuExecutor<T> {
         }
     }
 
+    fn carry(&mut self) -> Result<()> {
+        let program = Arc::clone(&self.program);
+        for &Carry { state, next } in &program.carries {
+            let (to, from) = (program.place(state)?, program.place(next)?);
+            let elements = self.shapes[state.index()].padded_len();
+            let mut memory = std::mem::take(&mut self.memory[to.allocation]);
+            memory[..elements].copy_from_slice(&self.memory[from.allocation][..elements]);
+            self.memory[to.allocation] = memory;
+        }
+        Ok(())
+    }
+
     fn run_nodes(&mut self, program: &Program, step: &StepArgs) -> Result<()> {
         let begun = self.log.now();
         for (index, node) in program.running().enumerate() {
@@ -270,13 +284,10 @@ impl<T: Element> CpuExecutor<T> {
 
     fn run_node(&mut self, node: &crate::graph::Node, step: &StepArgs) -> Result<()> {
         let program = Arc::clone(&self.program);
-        let place = |tensor: TensorId| {
-            program.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", program.name(tensor))))
-        };
         // What is written is taken out while the rest is read.
         let mut outputs = Vec::with_capacity(node.outputs.len());
         for (position, &tensor) in node.outputs.iter().enumerate() {
-            outputs.push((place(tensor)?, position, tensor));
+            outputs.push((program.place(tensor)?, position, tensor));
         }
         outputs.sort_by_key(|(place, ..)| (place.allocation, place.offset));
         let mut taken: Vec<(usize, Vec<T>)> = Vec::new();
@@ -287,7 +298,7 @@ impl<T: Element> CpuExecutor<T> {
         }
         let result = (|| {
             let inputs = node.inputs.iter().map(|&tensor| {
-                let place = place(tensor)?;
+                let place = program.place(tensor)?;
                 let shape = self.shapes[tensor.index()];
                 let (data, ids): (&[T], &[u32]) = match program.kind(tensor) {
                     Kind::Real => (self.memory[place.allocation].get(place.offset..).unwrap_or_default(), &[]),

@@ -69,8 +69,7 @@ pub(super) fn dispatches_at(
     shapes: &[Shape],
 ) -> Result<Vec<Vec<Dispatch>>> {
     let operand = |&tensor: &TensorId| {
-        let place =
-            program.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", program.name(tensor))))?;
+        let place = program.place(tensor)?;
         let &Tensor { role, half, .. } = &program.tensors[tensor.index()];
         let offset = if is_slice_of_flat(program, tensor) { 0 } else { place.offset };
         Ok(Operand {

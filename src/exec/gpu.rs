@@ -47,7 +47,7 @@ pub struct GpuExecutor {
     capabilities: Capabilities,
     pub(super) program: Arc<Program>,
     pub(super) buffers: Vec<wgpu::Buffer>,
-    shapes: Vec<Shape>,
+    pub(super) shapes: Vec<Shape>,
     pub(super) planned: Vec<Planned>,
     pub(super) step_buffer: wgpu::Buffer,
     pub(super) params_buffer: wgpu::Buffer,
@@ -165,8 +165,7 @@ impl GpuExecutor {
                 Binding::Step => (&self.step_buffer, 0, self.step_buffer.size()),
                 Binding::Tensor(tensor) => self.range(tensor, tensor)?,
                 Binding::Whole(tensor) => {
-                    let missing = || Error::Graph(format!("{} has no memory", self.program.name(tensor)));
-                    let buffer = &self.buffers[self.program.placement(tensor).ok_or_else(missing)?.allocation];
+                    let buffer = &self.buffers[self.program.place(tensor)?.allocation];
                     (buffer, 0, buffer.size())
                 }
                 Binding::Span(first, last) => self.range(first, last)?,
@@ -194,9 +193,7 @@ impl GpuExecutor {
 
     /// The bytes that a binding of the tensors from `first` to `last` covers.
     fn range(&self, first: TensorId, last: TensorId) -> Result<(&wgpu::Buffer, u64, u64)> {
-        let missing = |t| Error::Graph(format!("{} has no memory", self.program.name(t)));
-        let start = self.program.placement(first).ok_or_else(|| missing(first))?;
-        let end = self.program.placement(last).ok_or_else(|| missing(last))?;
+        let (start, end) = (self.program.place(first)?, self.program.place(last)?);
         let buffer = &self.buffers[start.allocation];
         if is_slice_of_flat(&self.program, first) {
             let from = start.offset as u64 * 4;
@@ -399,12 +396,20 @@ impl GpuExecutor {
         let (buffer, place) = self.kept(tensor)?;
         let shape = self.shape(tensor);
         let elements = shape.rows().saturating_sub(1) * place.stride + shape.channels;
-        let padded: Vec<f32> = if self.is_half(tensor) {
-            // Whole words: two elements.
-            let bytes = self.gpu.read(buffer, place.offset as u64 * 2, elements.next_multiple_of(2) as u64 * 2)?;
-            bytemuck::pod_collect_to_vec::<u8, f16>(&bytes).to_f32_vec()
-        } else {
-            bytemuck::pod_collect_to_vec(&self.gpu.read(buffer, place.offset as u64 * 4, elements as u64 * 4)?)
+        let half = self.is_half(tensor);
+        // Whole words: two elements of two bytes.
+        let (from, to) = match half {
+            true => (place.offset as u64 * 2, elements.next_multiple_of(2) as u64 * 2),
+            false => (place.offset as u64 * 4, elements as u64 * 4),
+        };
+        let bytes = match self.inputs.get(&tensor).filter(|pending| pending.dirty > 0) {
+            // What was written goes to the device with the next step.
+            Some(pending) => bytemuck::cast_slice(&pending.words)[..to as usize].to_vec(),
+            None => self.gpu.read(buffer, from, to)?,
+        };
+        let padded: Vec<f32> = match half {
+            true => bytemuck::pod_collect_to_vec::<u8, f16>(&bytes).to_f32_vec(),
+            false => bytemuck::pod_collect_to_vec(&bytes),
         };
         Ok(padded.chunks(place.stride).flat_map(|row| row[..shape.channels].iter().copied()).collect())
     }

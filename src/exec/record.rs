@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::gpu::{GpuExecutor, STEP_BYTES};
-use crate::error::{Error, Result};
-use crate::graph::{Purpose, State, StepArgs};
+use crate::error::Result;
+use crate::graph::{Carry, Purpose, State, StepArgs};
 
 impl GpuExecutor {
     /// Submits one step; waits only if the device is several steps behind.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Timeout`], [`Error::Device`].
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost), [`Error::Timeout`](crate::Error::Timeout),
+    /// [`Error::Device`](crate::Error::Device).
     pub fn run(&mut self, step: &StepArgs) -> Result<()> {
         self.ring.wait_for_slot()?;
         let start = self.ring.log.now();
@@ -65,11 +66,11 @@ impl GpuExecutor {
             None => self.record_pass(encoder, 0, dispatches),
         }
         for (position, &metric) in self.program.metrics.iter().enumerate() {
-            let place = self.program.placement(metric);
-            let place = place.ok_or_else(|| Error::Graph(format!("{} has no memory", self.program.name(metric))))?;
+            let place = self.program.place(metric)?;
             let (buffer, offset) = (&self.buffers[place.allocation], place.offset as u64 * 4);
             encoder.copy_buffer_to_buffer(buffer, offset, &readback, position as u64 * 4, 4);
         }
+        self.record_carries(encoder)?;
         if let Some(stopwatch) = self.ring.stopwatch() {
             stopwatch.resolve(encoder, &readback, self.ring.ticks_offset());
         }
@@ -95,6 +96,17 @@ impl GpuExecutor {
             pass.set_bind_group(0, &planned.group, &[]);
             pass.dispatch_workgroups(planned.grid[0], planned.grid[1], 1);
         }
+    }
+
+    fn record_carries(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        for &Carry { state, next } in &self.program.carries {
+            let (to, from) = (self.program.place(state)?, self.program.place(next)?);
+            let element = if self.program.allocations[to.allocation].half { 2 } else { 4 };
+            let bytes = (self.shapes[state.index()].padded_len() * element) as u64;
+            let (to, from) = (&self.buffers[to.allocation], &self.buffers[from.allocation]);
+            encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
+        }
+        Ok(())
     }
 
     fn record_poison(&self, encoder: &mut wgpu::CommandEncoder) {

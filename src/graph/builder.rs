@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
-use crate::graph::{Extent, Init, Kind, Op, ParamLayout, Precision, Shape};
+use crate::graph::carry::Carry;
+use crate::graph::{Extent, Init, Kind, Op, Param, ParamLayout, Precision, Shape};
 
 /// A tensor of a [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,6 +131,7 @@ pub struct Graph {
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) params: ParamLayout,
+    pub(super) carries: Vec<Carry>,
     /// Streams of random numbers given out.
     streams: u32,
 }
@@ -155,8 +157,16 @@ impl Graph {
         }
         static GRAPHS: AtomicU32 = AtomicU32::new(0);
         let id = GRAPHS.fetch_add(1, Ordering::Relaxed);
-        let precision = Precision::default();
-        Ok(Self { id, extent, precision, tensors: vec![], nodes: vec![], params: ParamLayout::default(), streams: 0 })
+        Ok(Self {
+            id,
+            extent,
+            precision: Precision::default(),
+            tensors: vec![],
+            nodes: vec![],
+            params: ParamLayout::default(),
+            carries: vec![],
+            streams: 0,
+        })
     }
 
     /// The same, to be stored in another precision. To be set before gradients are taken: in `f16` the loss is scaled.
@@ -256,6 +266,19 @@ impl Graph {
     /// # Errors
     /// [`Error::Graph`] if the name is taken or the shape is empty.
     pub fn param(&mut self, name: &str, shape: Shape, init: Init, decay: bool) -> Result<TensorId> {
+        self.any_param(name, shape, init, decay, true)
+    }
+
+    /// What lies among the parameters, in checkpoints and model files too, but gets no gradient and is not trained: word vectors made
+    /// elsewhere, or running moments, which operators update.
+    ///
+    /// # Errors
+    /// As [`param`](Self::param).
+    pub fn untrained(&mut self, name: &str, shape: Shape, init: Init) -> Result<TensorId> {
+        self.any_param(name, shape, init, false, false)
+    }
+
+    fn any_param(&mut self, name: &str, shape: Shape, init: Init, decay: bool, trained: bool) -> Result<TensorId> {
         if self.params.find(name).is_some() {
             return Err(Error::Graph(format!("there is a parameter {name} already")));
         }
@@ -263,10 +286,39 @@ impl Graph {
             return Err(Error::Graph(format!("parameter {name} can't have the shape {shape}")));
         }
         check_size(name, &shape)?;
-        let tensor = self.new_tensor(name, shape, Role::Value, true);
-        let index = self.params.push(name.into(), shape, init, decay, tensor);
+        let tensor = self.new_tensor(name, shape, Role::Value, trained);
+        let index = self.params.push(Param {
+            name: name.into(),
+            shape,
+            offset: 0,
+            init,
+            decay,
+            trained,
+            max_norm: None,
+            tensor,
+        });
         self.tensors[tensor.index()].role = Role::Param(index);
         Ok(tensor)
+    }
+
+    /// Holds a parameter to a largest norm: after each update, every channel whose numbers (over batch and time; of a dense layer the
+    /// weights of one output) have an L2 norm above `max_norm` is scaled by `max_norm / (norm + 1e-7)` (Hinton et al. 2012, as
+    /// `torch.renorm`).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `max_norm` is not positive; [`Error::Graph`] if the tensor is no parameter of the graph, or is frozen.
+    pub fn constrain(&mut self, param: TensorId, max_norm: f32) -> Result<()> {
+        if !(max_norm > 0.0 && max_norm.is_finite()) {
+            return Err(Error::Config(format!("max_norm must be positive, got {max_norm}")));
+        }
+        self.check_owned(&[param])?;
+        match self.params.of_mut(param).filter(|param| param.trained) {
+            Some(param) => {
+                param.max_norm = Some(max_norm);
+                Ok(())
+            }
+            None => Err(Error::Graph("only a parameter that is trained can be held to a norm".into())),
+        }
     }
 
     /// The persistent vector of `elements` numbers of a kind, as one tensor.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::Result;
+use crate::graph::carry::Carry;
 use crate::graph::{
     CpuRun, Dispatch, FullPrecision, GpuPlan, Graph, Kind, Node, Op, Precision, Real, Role, Shape, State, Tensor,
     TensorId, cpu_reference, expect_kinds, for_row_tiles,
@@ -81,11 +82,11 @@ struct Rewritten {
 
 impl Graph {
     /// Decides which tensors of an `f16` program devices store as `f16`, and appends copies where an operator needs the
-    /// other precision. Metrics come back as `f32`.
+    /// other precision. Metrics come back as `f32`; what is carried is stored as the input that it becomes.
     ///
     /// Operators read parameters from a copy of the whole vector, made anew in every step: so it is right whoever wrote
     /// the parameters, and neither stores nor checkpoints know of it.
-    pub(super) fn store_halves(&mut self, metrics: &mut [TensorId]) -> Result<()> {
+    pub(super) fn store_halves(&mut self, metrics: &mut [TensorId], carries: &mut [Carry]) -> Result<()> {
         if self.precision == Precision::F32 {
             return Ok(());
         }
@@ -98,6 +99,9 @@ impl Graph {
         }
         for metric in metrics {
             *metric = self.stored(*metric, true, &mut rewritten)?;
+        }
+        for carry in carries {
+            carry.next = self.stored(carry.next, !self.tensor(carry.state).half, &mut rewritten)?;
         }
         self.nodes = rewritten.nodes;
         Ok(())
@@ -120,13 +124,20 @@ impl Graph {
         };
         for (position, input) in node.inputs.iter_mut().enumerate() {
             if is_real(self, *input) {
-                let from = matches!(full, FullPrecision::InputsFrom(first) if position >= first);
+                let from = match full {
+                    FullPrecision::InputsFrom(first) | FullPrecision::From { inputs: first, .. } => position >= first,
+                    _ => false,
+                };
                 *input = self.stored(*input, everywhere || from, rewritten)?;
             }
         }
-        let gives_full = everywhere || full == FullPrecision::Outputs;
         let mut casts = vec![];
-        for output in &mut node.outputs {
+        for (position, output) in node.outputs.iter_mut().enumerate() {
+            let gives_full = match full {
+                FullPrecision::Outputs => true,
+                FullPrecision::From { outputs, .. } => position >= outputs,
+                _ => everywhere,
+            };
             match self.tensor(*output).role {
                 Role::Value => self.tensors[output.index()].half = is_real(self, *output) && !gives_full,
                 Role::Grad(_) if !gives_full => {

@@ -4,6 +4,7 @@
 //! optimizer its updates. [`Graph::finish`] freezes it into a [`Program`], which both executors run.
 
 mod builder;
+mod carry;
 mod cast;
 mod cost;
 mod gemm;
@@ -19,6 +20,7 @@ mod shape;
 
 pub(crate) use builder::input_shape;
 pub use builder::{Graph, InputTime, Node, Role, State, Tensor, TensorId};
+pub(crate) use carry::Carry;
 pub use cost::Cost;
 pub(crate) use gemm::{Epilogue, Matrix, OuterSums, Panels, Rows, multiply};
 pub use gradient::Gradient;

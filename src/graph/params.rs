@@ -36,6 +36,15 @@ pub enum Init {
     /// For each channel the length of the parameter declared just before, over all that makes this channel: what weight
     /// normalisation starts with.
     LengthsOfLast,
+    /// Uniform in ±`bound` but for the first rows, which are zero: word vectors, of which the first is the padding's.
+    UniformAfter {
+        /// Rows that are zero.
+        rows: usize,
+        /// Half the width.
+        bound: f32,
+    },
+    /// A row of zeros and a row of ones: means and variances of channels of which nothing is known yet.
+    Moments,
     /// Normal with mean 0.
     Normal {
         /// Standard deviation.
@@ -68,6 +77,10 @@ pub struct Param {
     pub init: Init,
     /// Whether weight decay applies (weights: yes; biases: no).
     pub decay: bool,
+    /// Whether optimizers update it; else it stays as it was written, or operators keep it, such as running moments.
+    pub trained: bool,
+    /// What the L2 norm of each channel's numbers is held to after every update: [`Graph::constrain`](crate::graph::Graph::constrain).
+    pub max_norm: Option<f32>,
     /// Its tensor.
     pub tensor: TensorId,
 }
@@ -80,11 +93,16 @@ pub struct ParamLayout {
 }
 
 impl ParamLayout {
-    pub(crate) fn push(&mut self, name: String, shape: Shape, init: Init, decay: bool, tensor: TensorId) -> usize {
+    /// Gives a parameter its place and its index.
+    pub(crate) fn push(&mut self, param: Param) -> usize {
         let offset = self.len;
-        self.len = (offset + shape.padded_len()).next_multiple_of(PARAM_ALIGN);
-        self.params.push(Param { name, shape, offset, init, decay, tensor });
+        self.len = (offset + param.shape.padded_len()).next_multiple_of(PARAM_ALIGN);
+        self.params.push(Param { offset, ..param });
         self.params.len() - 1
+    }
+
+    pub(crate) fn of_mut(&mut self, tensor: TensorId) -> Option<&mut Param> {
+        self.params.iter_mut().find(|param| param.tensor == tensor)
     }
 
     /// All parameters.
@@ -104,7 +122,7 @@ impl ParamLayout {
 
     /// Trainable numbers, padding left out.
     pub fn count(&self) -> usize {
-        self.params.iter().map(|p| p.shape.len()).sum()
+        self.params.iter().filter(|p| p.trained).map(|p| p.shape.len()).sum()
     }
 
     /// Elements of the flat vector, padding included.
@@ -134,6 +152,7 @@ impl ParamLayout {
             let values: Vec<f32> = (0..param.shape.len())
                 .map(|index| match param.init {
                     Init::Zeros => 0.0,
+                    Init::Moments => f32::from(u8::from(index / param.shape.channels == 1)),
                     Init::LengthsOfLast => lengths.as_ref().and_then(|l| l.get(index)).copied().unwrap_or_default(),
                     Init::Constant(value) => value,
                     Init::UniformBut { from, to, value, .. }
@@ -141,7 +160,10 @@ impl ParamLayout {
                     {
                         value
                     }
-                    Init::Uniform { bound } | Init::UniformBut { bound, .. } => (2.0 * random.uniform() - 1.0) * bound,
+                    Init::UniformAfter { rows, .. } if index / param.shape.channels < rows => 0.0,
+                    Init::Uniform { bound } | Init::UniformBut { bound, .. } | Init::UniformAfter { bound, .. } => {
+                        (2.0 * random.uniform() - 1.0) * bound
+                    }
                     Init::Normal { std } => random.normal() * std,
                 })
                 .collect();

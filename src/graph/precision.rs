@@ -69,4 +69,11 @@ pub enum FullPrecision {
     Everywhere,
     /// In the inputs from this position on.
     InputsFrom(usize),
+    /// In the inputs from one position on and the outputs from another.
+    From {
+        /// The first of the inputs.
+        inputs: usize,
+        /// The first of the outputs.
+        outputs: usize,
+    },
 }

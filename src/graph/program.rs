@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::graph::carry::Carry;
 use crate::graph::plan::{self, Allocation, Placement, Plan, Purpose, Step};
 use crate::graph::{
     Extent, Graph, Kind, Node, ParamLayout, Precision, Role, Shape, State, Tensor, TensorId, input_shape,
@@ -19,6 +20,7 @@ pub struct Program {
     pub(crate) steps: Vec<Step>,
     pub(crate) params: ParamLayout,
     pub(crate) metrics: Vec<TensorId>,
+    pub(crate) carries: Vec<Carry>,
     pub(crate) allocations: Vec<Allocation>,
     pub(crate) placements: Vec<Option<Placement>>,
     pub(crate) needed: Vec<bool>,
@@ -38,8 +40,10 @@ impl Graph {
             return Err(Error::Graph(format!("a metric must be a scalar, got {}", self.shape(metric))));
         }
         let mut copied = metrics.to_vec();
-        self.store_halves(&mut copied)?;
-        let kept: Vec<TensorId> = outputs.iter().chain(metrics).chain(&copied).copied().collect();
+        let mut carries = std::mem::take(&mut self.carries);
+        self.store_halves(&mut copied, &mut carries)?;
+        let carried = carries.iter().map(|carry| carry.next);
+        let kept: Vec<TensorId> = outputs.iter().chain(metrics).chain(&copied).copied().chain(carried).collect();
         self.pack(&kept)?;
         let Plan { steps, allocations, placements, needed } = plan::plan(&self, kept);
         Ok(Program {
@@ -50,6 +54,7 @@ impl Graph {
             steps,
             params: self.params,
             metrics: copied,
+            carries,
             allocations,
             placements,
             needed,
@@ -129,6 +134,11 @@ impl Program {
         }
     }
 
+    /// Where a tensor that the program uses lies.
+    pub(crate) fn place(&self, tensor: TensorId) -> Result<Placement> {
+        self.placement(tensor).ok_or_else(|| Error::Graph(format!("{} has no memory", self.name(tensor))))
+    }
+
     pub(crate) fn placement(&self, tensor: TensorId) -> Option<Placement> {
         if self.owns(tensor) { self.placements[tensor.index()] } else { None }
     }
@@ -165,6 +175,14 @@ impl Program {
                 if matches!(self.tensors[output.index()].role, Role::Value) {
                     shapes[output.index()] = shape;
                 }
+            }
+        }
+        for carry in &self.carries {
+            let (state, next) = (shapes[carry.state.index()], shapes[carry.next.index()]);
+            if state != next {
+                let (name, extent) =
+                    (self.name(carry.state), format!("batch {} and time {}", extent.batch, extent.time));
+                return Err(Error::Graph(format!("state {name} is {state} at {extent}, its next value {next}")));
             }
         }
         Ok(shapes)
@@ -207,6 +225,9 @@ impl fmt::Display for Program {
                 describe(&step.node.inputs, false),
                 if step.elided { "  (in place)" } else { "" }
             )?;
+        }
+        for carry in &self.carries {
+            writeln!(f, "      {}  <-  {}  after the step", self.name(carry.state), self.name(carry.next))?;
         }
         Ok(())
     }

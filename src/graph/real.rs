@@ -41,6 +41,9 @@ pub trait Real:
     /// Magnitude.
     fn abs(self) -> Self;
 
+    /// The distribution function of the standard normal: `½ (1 + erf(x / √2))`.
+    fn normal_cdf(self) -> Self;
+
     /// Logistic function, by way of tanh: finite for every input.
     #[inline(always)]
     fn sigmoid(self) -> Self {
@@ -83,6 +86,10 @@ impl Real for f64 {
     #[inline(always)]
     fn abs(self) -> Self {
         f64::abs(self)
+    }
+    #[inline(always)]
+    fn normal_cdf(self) -> Self {
+        0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2)
     }
 }
 
@@ -142,6 +149,27 @@ impl Real for f32 {
     fn abs(self) -> Self {
         f32::abs(self)
     }
+    /// As `shaders/shared/normal_cdf.wgsl`.
+    #[inline(always)]
+    fn normal_cdf(self) -> Self {
+        let t = 1.0 / (1.0 + 0.3 * f32::abs(self));
+        let r = [
+            -0.020_914_36,
+            0.114_040_27,
+            -0.232_038_48,
+            0.196_940_68,
+            -0.083_742_55,
+            0.098_480_74,
+            0.077_589_065,
+            0.110_405_18,
+            0.119_551_76,
+            0.119_687_69,
+        ]
+        .iter()
+        .fold(0.0, |sum, c| sum * t + c);
+        let tail = Real::exp(-0.5 * self * self) * t * r;
+        if self < 0.0 { tail } else { 1.0 - tail }
+    }
 }
 
 /// Rows that one task of the CPU executor takes. Fixed, so that the order of every sum is too.
@@ -198,12 +226,15 @@ mod tests {
             let x = i as f32 * 5e-4;
             let (tanh, exact) = (f64::from(Real::tanh(x)), f64::from(x).tanh());
             assert!((tanh - exact).abs() <= 4e-7 * exact.abs().max(1e-30), "tanh {x}: {tanh} and {exact}");
+            let (cdf, exact) = (f64::from(x.normal_cdf()), f64::from(x).normal_cdf());
+            let far = 1.0 + f64::from(x * x);
+            assert!((cdf - exact).abs() <= 5e-7 * far * exact + 2e-38, "normal_cdf {x}: {cdf} and {exact}");
             if x.abs() < 87.0 {
                 let (exp, exact) = (f64::from(Real::exp(x)), f64::from(x).exp());
                 assert!((exp / exact - 1.0).abs() < 3e-7, "exp {x}: {exp} and {exact}");
             }
         }
-        assert!(Real::tanh(f32::NAN).is_nan() && Real::exp(f32::NAN).is_nan());
+        assert!(Real::tanh(f32::NAN).is_nan() && Real::exp(f32::NAN).is_nan() && f32::NAN.normal_cdf().is_nan());
         assert_eq!(Real::tanh(0.0_f32), 0.0);
         assert!(Real::exp(f32::NEG_INFINITY) < 1.2e-38);
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::graph::{Extent, Graph, Init, Precision, Program, Shape, TensorId};
-use crate::nn::{Biases, RecurrentConfig, RecurrentNet, RecurrentOptions};
+use crate::nn::{Biases, RecurrentConfig, RecurrentNet, RecurrentOptions, Tcn, TcnConfig, TcnOptions};
 use crate::ops::pool::Window;
 use crate::ops::{self, Activation, Cell, Geometry, Reduction};
 use crate::optim::{self, OptimizerConfig};
@@ -32,18 +32,15 @@ pub enum Layer {
     GlobalMaxPool,
     /// Recurrent layers; as the last layer over time they give their last state.
     Recurrent(RecurrentConfig),
-    /// Residual blocks of two causal convolutions with rectifiers, dilated by 1, 2, 4 … (Bai et al. 2018, without weight
-    /// normalisation); as the last layer over time they give their last position.
-    Tcn {
-        /// Channels.
-        channels: usize,
-        /// Taps.
-        kernel: usize,
-        /// Blocks.
-        levels: usize,
-    },
+    /// A temporal convolutional network; as the last layer over time it gives its last position.
+    Tcn(TcnConfig),
     /// Dropout in training.
     Dropout {
+        /// The probability of 0, in [0, 1).
+        p: f32,
+    },
+    /// Dropout of whole channels in training, the same at all positions: what Keras' recurrent layers do with their input.
+    SpatialDropout {
         /// The probability of 0, in [0, 1).
         p: f32,
     },
@@ -74,15 +71,17 @@ pub struct ConvRnnConfig {
 
 impl ConvRnnConfig {
     /// The hybrid of Chollet's weather example (Deep Learning with Python, 2018, 6.4): convolution of 32 channels and 5 taps,
-    /// maximum of 3, another such convolution, GRU of 32 units with Keras' equations of then, dropout of 0.1 on its input left
-    /// out and recurrent dropout of 0.5. With 14 inputs it has 13,697 parameters.
+    /// maximum of 3, another such convolution, GRU of 32 units with Keras' equations of then, dropout of 0.1 on its input and
+    /// recurrent dropout of 0.5, one mask for all steps and gates. With 14 inputs it has 13,697 parameters.
     pub fn chollet(inputs: usize, time: usize) -> Self {
         let gru = RecurrentConfig {
             biases: Biases::Single,
             recurrent_dropout: 0.5,
             ..RecurrentConfig::new(Cell::Gru { reset_after: false, hard: true }, 32)
         };
-        Self::hybrid(inputs, time, gru)
+        let mut config = Self::hybrid(inputs, time, gru);
+        config.layers.insert(3, Layer::SpatialDropout { p: 0.1 });
+        config
     }
 
     /// Convolution of 32 channels and 5 taps, maximum of 3, another such convolution, and recurrent layers.
@@ -132,12 +131,12 @@ impl ConvRnnConfig {
         Self { inputs, time, layers: vec![Layer::Flatten { units: 32 }], outputs: 1, relative_to: None }
     }
 
-    /// Blocks of 32 channels and 3 taps, as many as it takes to see all of the input.
+    /// A temporal convolutional network of 32 channels and 3 taps, with as many levels as it takes to see all of the input.
     pub fn tcn(inputs: usize, time: usize) -> Self {
-        let kernel = 3;
-        // A block of dilation d sees 2 (kernel - 1) d positions further.
-        let levels = (1..32).find(|levels| 1 + 2 * (kernel - 1) * ((1 << levels) - 1) >= time).unwrap_or(32);
-        Self { inputs, time, layers: vec![Layer::Tcn { channels: 32, kernel, levels }], outputs: 1, relative_to: None }
+        let levels = |levels: usize| TcnConfig::new(inputs, &vec![32; levels], 3);
+        let sees_all = |config: &TcnConfig| config.receptive_field() >= time;
+        let tcn = (1..30).map(levels).find(sees_all).unwrap_or_else(|| levels(30));
+        Self { inputs, time, layers: vec![Layer::Tcn(tcn)], outputs: 1, relative_to: None }
     }
 }
 
@@ -173,10 +172,6 @@ impl ConvRnn {
         }
         if let Some(column) = config.relative_to.filter(|&column| column >= config.inputs) {
             return Err(Error::Config(format!("relative_to is input {column} of {}, counted from 0", config.inputs)));
-        }
-        let deep = |layer: &Layer| matches!(layer, Layer::Tcn { levels, .. } if *levels > 24);
-        if config.layers.iter().any(deep) {
-            return Err(Error::Config("a TCN has at most 24 levels: the last of them sees 2^24 positions back".into()));
         }
         let model = Self { config, precision: Precision::default() };
         model.parameter_count()?;
@@ -244,45 +239,42 @@ impl ConvRnn {
     /// Appends the stack to a graph: of `x` `[batch, time, inputs]` it makes `[batch, 1, outputs]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a layer gets a sequence too short for it, [`Error::Config`] as [`RecurrentNet::new`].
+    /// [`Error::Shape`] if a layer gets a sequence too short for it, [`Error::Config`] as [`RecurrentNet::new`] and [`Tcn::new`].
     pub fn append(&self, graph: &mut Graph, x: TensorId, training: bool) -> Result<TensorId> {
         let mut h = x;
         for (index, layer) in self.config.layers.iter().enumerate() {
             let prefix = format!("layers.{index}.");
+            let is_last = index + 1 == self.config.layers.len();
             h = match layer {
                 Layer::Conv { channels, kernel } => {
-                    let geometry = Geometry::valid(*kernel, 1);
-                    convolution(graph, &prefix, h, *channels, geometry, Activation::Relu)?
+                    convolution(graph, &prefix, h, *channels, Geometry::valid(*kernel, 1))?
                 }
                 Layer::MaxPool { size } => ops::max_pool(graph, h, Window::new(*size), None)?,
                 Layer::GlobalMaxPool => ops::global_max_pool(graph, h, None)?.values,
                 Layer::Dropout { p } if training => ops::dropout(graph, h, *p)?,
-                Layer::Dropout { .. } => h,
+                Layer::SpatialDropout { p } if training => ops::spatial_dropout(graph, h, *p)?,
+                Layer::Dropout { .. } | Layer::SpatialDropout { .. } => h,
                 Layer::Flatten { units } => {
                     let geometry = Geometry::valid(graph.shape(h).time, 1);
-                    convolution(graph, &prefix, h, *units, geometry, Activation::Relu)?
+                    convolution(graph, &prefix, h, *units, geometry)?
                 }
                 Layer::Recurrent(config) => {
                     let options = RecurrentOptions { training, ..RecurrentOptions::default() };
-                    let outputs = RecurrentNet::new(config.clone())?.append(graph, &prefix, h, &options)?;
-                    match index + 1 == self.config.layers.len() {
+                    let net = RecurrentNet::new(config.clone())?;
+                    let outputs = net.append(graph, &prefix, h, &options)?;
+                    match is_last {
                         // A reversed walk ends at the first position.
-                        true => last_hidden(graph, config, &outputs.last)?,
+                        true => net.last_hidden(graph, &outputs.last)?,
                         false => outputs.sequence,
                     }
                 }
-                Layer::Tcn { channels, kernel, levels } => {
-                    let mut h = h;
-                    for level in 0..*levels {
-                        h = block(
-                            graph,
-                            &format!("{prefix}{level}."),
-                            h,
-                            *channels,
-                            Geometry::causal(*kernel, 1 << level),
-                        )?;
+                Layer::Tcn(config) => {
+                    let tcn = Tcn::new(config.clone())?;
+                    let options = TcnOptions { training, lengths: None };
+                    match is_last {
+                        true => tcn.append_last(graph, &prefix, h, &options)?,
+                        false => tcn.append(graph, &prefix, h, &options)?,
                     }
-                    h
                 }
             };
         }
@@ -304,51 +296,13 @@ impl ConvRnn {
     }
 }
 
-/// The hidden states with which the last layer ends, side by side.
-fn last_hidden(graph: &mut Graph, config: &RecurrentConfig, last: &[TensorId]) -> Result<TensorId> {
-    let of_layer = &last[last.len() - config.directions()..];
-    let hidden = |graph: &mut Graph, &state: &TensorId| match graph.shape(state).channels == config.hidden {
-        true => Ok(state),
-        false => ops::slice(graph, state, 0, config.hidden),
-    };
-    let parts: Vec<TensorId> = of_layer.iter().map(|state| hidden(graph, state)).collect::<Result<_>>()?;
-    match parts[..] {
-        [part] => Ok(part),
-        _ => ops::concat(graph, &parts),
-    }
-}
-
-fn convolution(
-    graph: &mut Graph,
-    prefix: &str,
-    x: TensorId,
-    channels: usize,
-    geometry: Geometry,
-    activation: Activation,
-) -> Result<TensorId> {
+/// A convolution with a rectifier.
+fn convolution(graph: &mut Graph, prefix: &str, x: TensorId, channels: usize, geometry: Geometry) -> Result<TensorId> {
     let inputs = graph.shape(x).channels;
-    let init = match activation {
-        Activation::Relu => Init::he(geometry.kernel * inputs),
-        _ => Init::xavier(inputs, channels),
-    };
-    let weight = graph.param(&format!("{prefix}weight"), Shape::new(geometry.kernel, inputs, channels), init, true)?;
+    let shape = Shape::new(geometry.kernel, inputs, channels);
+    let weight = graph.param(&format!("{prefix}weight"), shape, Init::he(geometry.kernel * inputs), true)?;
     let bias = graph.param(&format!("{prefix}bias"), Shape::vector(channels), Init::Zeros, false)?;
-    ops::conv1d(graph, x, weight, Some(bias), geometry, activation)
-}
-
-/// A residual block; where the channels differ, the input goes through a convolution of one tap.
-fn block(graph: &mut Graph, prefix: &str, x: TensorId, channels: usize, geometry: Geometry) -> Result<TensorId> {
-    let first = convolution(graph, &format!("{prefix}conv1."), x, channels, geometry, Activation::Relu)?;
-    let second = convolution(graph, &format!("{prefix}conv2."), first, channels, geometry, Activation::Relu)?;
-    let residual = match graph.shape(x).channels == channels {
-        true => x,
-        false => {
-            let name = format!("{prefix}downsample.");
-            convolution(graph, &name, x, channels, Geometry::pointwise(), Activation::Identity)?
-        }
-    };
-    let sum = ops::add(graph, second, residual)?;
-    ops::activate(graph, sum, Activation::Relu)
+    ops::conv1d(graph, x, weight, Some(bias), geometry, Activation::Relu)
 }
 
 #[cfg(test)]
@@ -363,6 +317,9 @@ mod tests {
         assert_eq!(count(ConvRnnConfig::chollet(14, 240)), 13_697);
         assert_eq!(count(ConvRnnConfig::hybrid(14, 240, RecurrentConfig::new(GRU, 32))), 13_793);
         assert_eq!(count(ConvRnnConfig::recurrent(14, 240, RecurrentConfig::new(GRU, 32))), 4_641);
+        // Weights with their lengths, biases, one downsampling.
+        let levels = (3 * 7 + 11 * 3 * 32) * 32 + 12 * (32 + 32) + (7 + 1) * 32;
+        assert_eq!(count(ConvRnnConfig::tcn(7, 240)), levels + 33);
         // Flatten, Dense(32), Dense(1).
         assert_eq!(count(ConvRnnConfig::dense(14, 240)), 240 * 14 * 32 + 32 + 33);
     }
@@ -383,7 +340,8 @@ mod tests {
 
     #[test]
     fn a_tcn_sees_all_of_its_input() {
-        let Layer::Tcn { levels, .. } = ConvRnnConfig::tcn(1, 240).layers[0] else { panic!() };
-        assert_eq!(levels, 6);
+        let config = ConvRnnConfig::tcn(1, 240);
+        let Layer::Tcn(tcn) = &config.layers[0] else { panic!() };
+        assert_eq!((tcn.channels.len(), tcn.receptive_field()), (6, 253));
     }
 }

@@ -132,7 +132,8 @@ struct Params {
     slope: f32,
 }
 
-fn dispatch(activation: Activation, x: &Operand, dy: Option<&Operand>, out: &Operand) -> Dispatch {
+/// An activation of `x`, or where there is `dy` its gradient, in `out`; without an activation the Gaussian error linear unit.
+pub(super) fn dispatch(activation: Option<Activation>, x: &Operand, dy: Option<&Operand>, out: &Operand) -> Dispatch {
     let (x_offset4, x_stride4) = x.place4();
     let (y_offset4, y_stride4) = out.place4();
     let (dy_offset4, dy_stride4) = dy.map_or((0, 0), Operand::place4);
@@ -145,13 +146,17 @@ fn dispatch(activation: Activation, x: &Operand, dy: Option<&Operand>, out: &Ope
         y_stride4,
         dy_offset4,
         dy_stride4,
-        slope: activation.slope(),
+        slope: activation.map_or(0.0, Activation::slope),
     };
     let dispatch = Dispatch::new("activation", "main")
         .define("GRADIENT", dy.is_some())
-        .constant("ACTIVATION", activation.code())
+        .define("GELU", activation.is_none())
         .read(x.binding)
         .write(out.binding);
+    let dispatch = match activation {
+        Some(activation) => dispatch.constant("ACTIVATION", activation.code()),
+        None => dispatch,
+    };
     let dispatch = match dy {
         Some(dy) => dispatch.read(dy.binding),
         None => dispatch,
@@ -181,7 +186,7 @@ impl Op for Activate {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        Ok(vec![dispatch(self.activation, &plan.inputs[0], None, &plan.outputs[0])])
+        Ok(vec![dispatch(Some(self.activation), &plan.inputs[0], None, &plan.outputs[0])])
     }
 }
 
@@ -220,7 +225,7 @@ impl Op for ActivationGrad {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        Ok(vec![dispatch(self.activation, &plan.inputs[0], Some(&plan.inputs[1]), &plan.outputs[0])])
+        Ok(vec![dispatch(Some(self.activation), &plan.inputs[0], Some(&plan.inputs[1]), &plan.outputs[0])])
     }
 }
 

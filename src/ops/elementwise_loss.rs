@@ -8,6 +8,7 @@ use crate::graph::{
     Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Graph, Kind, Op, ROW_TILE, Real, Shape, TensorId,
     cpu_reference, expect_kinds, expect_same, for_row_tiles,
 };
+use crate::ops::norm_sums::is_there;
 use crate::ops::reduce::{Total, reduce};
 use crate::ops::softmax_cross_entropy::write_scalar;
 use crate::ops::{Case, CaseInput, random_shape};
@@ -31,6 +32,15 @@ impl Reduction {
             Self::Mean => 1.0 / shape.len() as f64,
             Self::Sum => 1.0,
             Self::MeanOfPositions => 1.0 / shape.rows() as f64,
+        }
+    }
+
+    /// What a position adds to the number that the sum is divided by.
+    fn weight(self, shape: Shape) -> usize {
+        match self {
+            Self::Mean => shape.channels,
+            Self::Sum => 0,
+            Self::MeanOfPositions => 1,
         }
     }
 }
@@ -88,11 +98,15 @@ impl Distance {
     }
 }
 
-/// The sum over all elements of `(x − y)²`, `|x − y|` or the binary cross-entropy, or a mean. Inputs: `x`, `y` of one shape. Output: a scalar.
+/// The sum over all elements of `(x − y)²`, `|x − y|` or the binary cross-entropy, or a mean.
+///
+/// Inputs: `x`, `y` of one shape, and where there are ids `[batch, 1]` with the lengths of the sequences, beyond which nothing counts.
+/// Outputs: a scalar, and where there are lengths the number that the sum was divided by, 0 for a sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ElementwiseLoss {
     pub distance: Distance,
     pub reduction: Reduction,
+    pub lengths: bool,
 }
 
 /// Appends the squared error of `prediction`, `Σ (prediction − target)²` or its mean. Both may need a gradient.
@@ -100,7 +114,7 @@ pub(crate) struct ElementwiseLoss {
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ.
 pub fn mse(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction: Reduction) -> Result<TensorId> {
-    graph.push_one(ElementwiseLoss { distance: Distance::Squared, reduction }, &[prediction, target])
+    graph.push_one(ElementwiseLoss { distance: Distance::Squared, reduction, lengths: false }, &[prediction, target])
 }
 
 /// Appends the absolute error of `prediction`, `Σ |prediction − target|` or its mean; its slope is 0 where they are equal.
@@ -109,7 +123,7 @@ pub fn mse(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction:
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ.
 pub fn mae(graph: &mut Graph, prediction: TensorId, target: TensorId, reduction: Reduction) -> Result<TensorId> {
-    graph.push_one(ElementwiseLoss { distance: Distance::Absolute, reduction }, &[prediction, target])
+    graph.push_one(ElementwiseLoss { distance: Distance::Absolute, reduction, lengths: false }, &[prediction, target])
 }
 
 /// Appends the binary cross-entropy, in nats, of `logits` `[batch, time, channels]` and targets from 0 to 1 of the same shape:
@@ -124,7 +138,23 @@ pub fn binary_cross_entropy(
     targets: TensorId,
     reduction: Reduction,
 ) -> Result<TensorId> {
-    graph.push_one(ElementwiseLoss { distance: Distance::BinaryCrossEntropy, reduction }, &[logits, targets])
+    let op = ElementwiseLoss { distance: Distance::BinaryCrossEntropy, reduction, lengths: false };
+    graph.push_one(op, &[logits, targets])
+}
+
+/// As [`binary_cross_entropy`], over the positions that there are by `lengths`, ids `[batch, 1]`; 0 where there are none.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
+pub fn binary_cross_entropy_with_lengths(
+    graph: &mut Graph,
+    logits: TensorId,
+    targets: TensorId,
+    lengths: TensorId,
+    reduction: Reduction,
+) -> Result<TensorId> {
+    let op = ElementwiseLoss { distance: Distance::BinaryCrossEntropy, reduction, lengths: true };
+    Ok(graph.push(op, &[logits, targets, lengths])?[0])
 }
 
 /// Groups of 4 channels that a workgroup sums.
@@ -145,6 +175,9 @@ struct Params {
     d_stride4: u32,
     dloss_offset4: u32,
     factor: f32,
+    time: u32,
+    weight: f32,
+    count_offset4: u32,
 }
 
 fn params(plan: &GpuPlan<'_>) -> Params {
@@ -159,8 +192,16 @@ fn params(plan: &GpuPlan<'_>) -> Params {
         x_stride4,
         y_offset4,
         y_stride4,
+        time: x.shape.time as u32,
         ..Params::zeroed()
     }
+}
+
+/// Checks `x`, `y` and the lengths where there are.
+fn check(op: &dyn Op, [x, y]: [Shape; 2], lengths: Option<&Shape>) -> Result<()> {
+    expect_same(op, x, y)?;
+    expect_same(op, x, x.with_channels(x.channels))?;
+    lengths.map_or(Ok(()), |&lengths| expect_same(op, lengths, Shape::ids(x.batch, 1)))
 }
 
 impl Op for ElementwiseLoss {
@@ -169,14 +210,22 @@ impl Op for ElementwiseLoss {
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-        expect_kinds(self, inputs, &[Kind::Real, Kind::Real])?;
-        expect_same(self, inputs[0], inputs[1])?;
-        Ok(vec![Shape::scalar()])
+        let kinds = [Kind::Real, Kind::Real, Kind::Ids];
+        expect_kinds(self, inputs, &kinds[..2 + usize::from(self.lengths)])?;
+        check(self, [inputs[0], inputs[1]], inputs.get(2))?;
+        Ok(vec![Shape::scalar(); 1 + usize::from(self.lengths)])
+    }
+
+    fn differentiable(&self, output: usize) -> bool {
+        output == 0
     }
 
     fn gradient(&self, gradient: &mut Gradient<'_>) -> Result<()> {
         let Some(dloss) = gradient.of_output(0) else { return Ok(()) };
-        let inputs = [gradient.input(0), gradient.input(1), dloss];
+        let mut inputs = vec![gradient.input(0), gradient.input(1), dloss];
+        if self.lengths {
+            inputs.extend([gradient.output(1), gradient.input(2)]);
+        }
         for (position, of_target) in [false, true].into_iter().enumerate() {
             if gradient.wanted(position) {
                 let d = gradient.push_one(ElementwiseLossGrad { loss: *self, of_target }, &inputs)?;
@@ -199,13 +248,21 @@ impl Op for ElementwiseLoss {
         let sums = Binding::Scratch { index: 0, elements: 2 * planned };
         let dispatch = self
             .distance
-            .define(Dispatch::new("elementwise_loss", "main").define("SUMS", true))
+            .define(Dispatch::new("elementwise_loss", "main").define("SUMS", true).define("LENGTHS", self.lengths))
             .read(x.binding)
             .read(y.binding)
             .write(sums)
-            .params(&Params { workgroups: count as u32, ..params(plan) })
+            .params(&Params { workgroups: count as u32, weight: self.reduction.weight(x.shape) as f32, ..params(plan) })
             .workgroups(count);
-        let total = Total::Scaled { factor: self.reduction.factor(x.shape) as f32, y: &plan.outputs[0] };
+        let (dispatch, total) = match plan.inputs.get(2) {
+            Some(lengths) => {
+                (dispatch.read(lengths.binding), Total::Mean { y: &plan.outputs[0], weight: &plan.outputs[1] })
+            }
+            None => {
+                let factor = self.reduction.factor(x.shape) as f32;
+                (dispatch, Total::Scaled { factor, y: &plan.outputs[0] })
+            }
+        };
         Ok(std::iter::once(dispatch).chain(reduce(sums, planned, count, 1, total)).collect())
     }
 }
@@ -213,13 +270,15 @@ impl Op for ElementwiseLoss {
 impl ElementwiseLoss {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (x, y, distance) = (&run.inputs[0], &run.inputs[1], self.distance);
-        let (rows, channels) = (x.shape.rows(), x.shape.channels);
+        let (rows, channels, time) = (x.shape.rows(), x.shape.channels, x.shape.time);
+        let lengths = run.inputs.get(2);
         let tiles: Vec<T> = (0..rows.div_ceil(ROW_TILE))
             .into_par_iter()
             .map(|tile| {
                 // Channels apart, then added: loops over channels can use vectors.
                 let mut sums = vec![T::ZERO; channels];
-                for row in tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE) {
+                let rows = tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE);
+                for row in rows.filter(|&row| is_there(lengths, time, row)) {
                     for ((sum, &x), &y) in sums.iter_mut().zip(x.row(row)).zip(y.row(row)) {
                         *sum += distance.of(x, y);
                     }
@@ -228,12 +287,21 @@ impl ElementwiseLoss {
             })
             .collect();
         let sum: T = tiles.into_iter().sum();
-        write_scalar(run.outputs[0].row(0), sum * T::of(self.reduction.factor(x.shape)));
+        let factor = match lengths {
+            None => self.reduction.factor(x.shape),
+            Some(lengths) => {
+                let positions: usize = lengths.ids.iter().map(|&length| time.min(length as usize)).sum();
+                let count = positions * self.reduction.weight(x.shape);
+                write_scalar(run.outputs[1].row(0), T::of(count as f64));
+                1.0 / count.max(1) as f64
+            }
+        };
+        write_scalar(run.outputs[0].row(0), sum * T::of(factor));
         Ok(())
     }
 }
 
-/// The gradient of `x` or of the target `y`. Inputs: `x`, `y`, `dloss`.
+/// The gradient of `x` or of the target `y`. Inputs: `x`, `y`, `dloss`, and where there are lengths what the sum was divided by, and they.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ElementwiseLossGrad {
     pub loss: ElementwiseLoss,
@@ -246,9 +314,10 @@ impl Op for ElementwiseLossGrad {
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-        expect_kinds(self, inputs, &[Kind::Real; 3])?;
-        expect_same(self, inputs[0], inputs[1])?;
-        expect_same(self, inputs[2], Shape::scalar())?;
+        let kinds = [Kind::Real, Kind::Real, Kind::Real, Kind::Real, Kind::Ids];
+        expect_kinds(self, inputs, &kinds[..if self.loss.lengths { 5 } else { 3 }])?;
+        check(self, [inputs[0], inputs[1]], inputs.get(4))?;
+        inputs[2..].iter().take(2).try_for_each(|&scalar| expect_same(self, scalar, Shape::scalar()))?;
         Ok(vec![inputs[0]])
     }
 
@@ -265,32 +334,44 @@ impl Op for ElementwiseLossGrad {
             d_offset4,
             d_stride4,
             dloss_offset4: dloss.place4().0,
-            factor: self.loss.reduction.factor(x.shape) as f32,
+            factor: if self.loss.lengths { 1.0 } else { self.loss.reduction.factor(x.shape) as f32 },
+            count_offset4: plan.inputs.get(3).map_or(0, |count| count.place4().0),
             ..params(plan)
         };
-        Ok(vec![
-            self.loss
-                .distance
-                .define(Dispatch::new("elementwise_loss", "main").define("TARGET", self.of_target))
-                .read(x.binding)
-                .read(y.binding)
-                .read(dloss.binding)
-                .write(d.binding)
-                .params(&params)
-                .workgroups((x.shape.padded_len() / 4).div_ceil(256)),
-        ])
+        let mut dispatch = self
+            .loss
+            .distance
+            .define(Dispatch::new("elementwise_loss", "main").define("TARGET", self.of_target))
+            .define("LENGTHS", self.loss.lengths)
+            .read(x.binding)
+            .read(y.binding)
+            .read(dloss.binding)
+            .write(d.binding);
+        for operand in plan.inputs.iter().skip(3) {
+            dispatch = dispatch.read(operand.binding);
+        }
+        Ok(vec![dispatch.params(&params).workgroups((x.shape.padded_len() / 4).div_ceil(256))])
     }
 }
 
 impl ElementwiseLossGrad {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
         let (x, y, d) = (&run.inputs[0], &run.inputs[1], &mut run.outputs[0]);
-        let factor = T::of(self.loss.reduction.factor(x.shape)) * run.inputs[2].scalar();
+        let (lengths, time) = (run.inputs.get(4), x.shape.time);
+        let factor = match run.inputs.get(3) {
+            Some(count) => T::ONE / count.scalar().larger(T::ONE),
+            None => T::of(self.loss.reduction.factor(x.shape)),
+        };
+        let factor = factor * run.inputs[2].scalar();
         let (rows, stride, padded, distance) = (d.shape.rows(), d.stride, d.shape.stride(), self.loss.distance);
         let channels = d.shape.channels;
         for_row_tiles(d.data, stride, rows, |first, chunk| {
             for (row, values) in chunk.chunks_mut(stride).enumerate() {
                 let row = first + row;
+                if !is_there(lengths, time, row) {
+                    values[..padded].fill(T::ZERO);
+                    continue;
+                }
                 for ((d, &x), &y) in values[..channels].iter_mut().zip(x.row(row)).zip(y.row(row)) {
                     let slope = if self.of_target { distance.slope_of_target(x, y) } else { distance.slope(x, y) };
                     *d = factor * slope;
@@ -306,5 +387,10 @@ pub(super) fn case(random: &mut Random) -> Case {
     let distances = [Distance::Squared, Distance::Absolute, Distance::BinaryCrossEntropy];
     let distance = distances[random.below(3) as usize];
     let reduction = [Reduction::Mean, Reduction::Sum, Reduction::MeanOfPositions][random.below(3) as usize];
-    Case::new(ElementwiseLoss { distance, reduction }, vec![CaseInput::real(random_shape(random)); 2])
+    let (shape, lengths) = (random_shape(random), random.below(2) == 0);
+    let mut inputs = vec![CaseInput::real(shape); 2];
+    if lengths {
+        inputs.push(CaseInput::Ids { shape: Shape::ids(shape.batch, 1), classes: shape.time + 2, masked: false });
+    }
+    Case::new(ElementwiseLoss { distance, reduction, lengths }, inputs)
 }

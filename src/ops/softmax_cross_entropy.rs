@@ -50,7 +50,7 @@ fn check_rows(op: &dyn Op, logits: Shape, targets: Shape) -> Result<()> {
 }
 
 /// Threads of a row: each then has about 4 loads of 4 classes, and all of them together enough to do.
-fn lanes(planned: Shape) -> u32 {
+pub(super) fn lanes(planned: Shape) -> u32 {
     let channels4 = planned.channels.div_ceil(4);
     let mut lanes = channels4.div_ceil(4).next_power_of_two().min(256);
     while lanes < channels4.min(256) && lanes * planned.rows() < 1 << 15 {
@@ -151,17 +151,17 @@ fn fold_lanes<T: Real>(values: &[T], start: T, fold: impl Fn(T, T) -> T, join: i
 
 vector_kernel! {
 /// The largest value and `Σ exp(x − largest)`.
-fn softmax_denominator<'a, T: Real>(logits: &'a [T]) -> (T, T) {
+pub(super) fn softmax_denominator<'a, T: Real>(logits: &'a [T]) -> (T, T) {
     let largest = fold_lanes(logits, T::of(-3e38), T::larger, T::larger);
     (largest, fold_lanes(logits, T::ZERO, |sum, x| sum + (x - largest).exp(), |a, b| a + b))
 }
 }
 
 vector_kernel! {
-/// `dx = factor · exp(x − log_sum_exp)` of one row.
-fn softmax_gradient_row<'a, T: Real>(x: &'a [T], log_sum_exp: T, factor: T, dx: &'a mut [T]) -> () {
-    for (dx, &x) in dx.iter_mut().zip(x) {
-        *dx = factor * (x - log_sum_exp).exp();
+/// `factor · exp(x − log_sum_exp)` in place of the logits `x` of one row.
+pub(super) fn softmax_gradient_row<'a, T: Real>(x: &'a mut [T], log_sum_exp: T, factor: T) -> () {
+    for x in x {
+        *x = factor * (*x - log_sum_exp).exp();
     }
 }
 }
@@ -243,7 +243,8 @@ impl SoftmaxCrossEntropyGrad {
                 let dlse = dlse.map_or(T::ZERO, |at| inputs[at].row(row)[0]);
                 let factor = scale.unwrap_or(T::ZERO) + dlse;
                 let log_sum_exp = lse.row(row)[0];
-                softmax_gradient_row(x.row(row), log_sum_exp, factor, &mut values[..classes]);
+                values[..classes].copy_from_slice(&x.row(row)[..classes]);
+                softmax_gradient_row(&mut values[..classes], log_sum_exp, factor);
                 if let (Some(scale), Some(dx)) = (scale, values[..classes].get_mut(target as usize)) {
                     *dx -= scale;
                 }

@@ -96,7 +96,8 @@ impl Op for SumTime {
         let (planned_groups, planned_rows) = self.groups(x.planned);
         let (groups, group_rows) = self.groups(x.shape);
         let slab_rows = planned_rows.div_ceil(MAX_SLABS).max(MIN_SLAB);
-        let pass = |from: (Binding, u32, u32), to: (Binding, u32, u32), group_rows: usize, slab_rows: usize| {
+        type Place = (Binding, u32, u32);
+        let pass = |from: Place, to: Place, group_rows: usize, slab_rows: usize, of_slabs: bool| {
             let slabs = group_rows.div_ceil(slab_rows);
             let params = Params {
                 workgroups: (groups * slabs * tiles) as u32,
@@ -111,7 +112,7 @@ impl Op for SumTime {
                 y_stride4: to.2,
             };
             Dispatch::new("sum_time", "main")
-                .define("SLABS", matches!(from.0, Binding::Scratch { .. }))
+                .define("SLABS", of_slabs)
                 .constant("COLUMNS", columns as u32)
                 .read(from.0)
                 .write(to.0)
@@ -124,12 +125,12 @@ impl Op for SumTime {
         };
         let planned_slabs = planned_rows.div_ceil(slab_rows);
         if planned_slabs == 1 {
-            return Ok(vec![pass(place(x), place(y), group_rows, slab_rows)]);
+            return Ok(vec![pass(place(x), place(y), group_rows, slab_rows, false)]);
         }
         let elements = planned_groups * planned_slabs * pad4(x.shape.channels);
         let sums = (Binding::Scratch { index: 0, elements }, 0, channels4 as u32);
         let slabs = group_rows.div_ceil(slab_rows);
-        Ok(vec![pass(place(x), sums, group_rows, slab_rows), pass(sums, place(y), slabs, slabs)])
+        Ok(vec![pass(place(x), sums, group_rows, slab_rows, false), pass(sums, place(y), slabs, slabs, true)])
     }
 }
 

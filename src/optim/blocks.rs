@@ -1,46 +1,70 @@
-//! Which parts of the flat vectors belong to parameters, and which of those decay.
+//! Which parts of the flat vectors belong to parameters, which of those decay, and which are held to a norm.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::graph::{PARAM_ALIGN, ParamLayout};
+use crate::graph::{PARAM_ALIGN, Param, ParamLayout};
 
-/// A word for each block of [`PARAM_ALIGN`] elements: how many of its elements are a parameter's, a multiple of 4, and
-/// in the highest bit whether they decay. No two parameters share a block.
+/// A word for each block of [`PARAM_ALIGN`] elements: how many of its elements are a parameter's that is trained, a multiple of 4,
+/// and in the highest bits whether they decay, and whether the parameter is held to a norm. No two parameters share a block.
 #[derive(Clone, PartialEq)]
-pub(super) struct Blocks(pub Arc<[u32]>);
+pub(super) struct Blocks {
+    pub words: Arc<[u32]>,
+    /// The parameters that are held to a norm.
+    pub constraints: Arc<[Constraint]>,
+}
+
+/// A parameter each of whose channels is held to a norm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Constraint {
+    /// Its first element in the flat vectors.
+    pub offset: usize,
+    pub rows: usize,
+    pub stride: usize,
+    pub max_norm: f32,
+}
 
 const DECAYS: u32 = 1 << 31;
+const CONSTRAINED: u32 = 1 << 30;
 
 impl Blocks {
     pub fn of(params: &ParamLayout) -> Self {
         let mut words = vec![0; params.flat_len() / PARAM_ALIGN];
-        for param in params.iter() {
+        for param in params.iter().filter(|param| param.trained) {
             let elements = param.shape.padded_len();
             let first = param.offset / PARAM_ALIGN;
+            let constrained = if param.max_norm.is_some() { CONSTRAINED } else { 0 };
+            let bits = constrained | if param.decay { DECAYS } else { 0 };
             for (block, start) in (0..elements).step_by(PARAM_ALIGN).enumerate() {
-                let owned = (elements - start).min(PARAM_ALIGN) as u32;
-                words[first + block] = owned | if param.decay { DECAYS } else { 0 };
+                words[first + block] = (elements - start).min(PARAM_ALIGN) as u32 | bits;
             }
         }
-        Self(words.into())
+        let constraint = |param: &Param| {
+            let (rows, stride) = (param.shape.rows(), param.shape.stride());
+            param.max_norm.map(|max_norm| Constraint { offset: param.offset, rows, stride, max_norm })
+        };
+        Self { words: words.into(), constraints: params.iter().filter_map(constraint).collect() }
     }
 
     /// Elements of the flat vectors.
     pub fn elements(&self) -> usize {
-        self.0.len() * PARAM_ALIGN
+        self.words.len() * PARAM_ALIGN
     }
 }
 
 /// How many elements of a block are a parameter's, and whether they decay.
 pub(super) fn unpack(word: u32) -> (usize, bool) {
-    ((word & !DECAYS) as usize, word & DECAYS != 0)
+    ((word & !(DECAYS | CONSTRAINED)) as usize, word & DECAYS != 0)
 }
 
 /// Short, for printed programs.
 impl fmt::Debug for Blocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} blocks", self.0.len())
+        write!(f, "{} blocks", self.words.len())?;
+        match self.constraints.len() {
+            0 => Ok(()),
+            constraints => write!(f, ", {constraints} held to a norm"),
+        }
     }
 }
 
@@ -52,13 +76,20 @@ mod tests {
     #[test]
     fn blocks_follow_the_layout() {
         let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap();
-        assert_eq!(Blocks::of(graph.params()).0[..], [0]);
+        assert_eq!(Blocks::of(graph.params()).words[..], [0]);
         for (name, channels, decay) in [("a", 64, true), ("b", 65, true), ("c", 3, false)] {
             graph.param(name, Shape::vector(channels), Init::Zeros, decay).unwrap();
         }
+        graph.untrained("d", Shape::vector(70), Init::Zeros).unwrap();
+        let held = graph.param("e", Shape::new(1, 9, 2), Init::Zeros, true).unwrap();
+        graph.constrain(held, 3.0).unwrap();
         let blocks = Blocks::of(graph.params());
-        let unpacked: Vec<_> = blocks.0.iter().map(|&word| unpack(word)).collect();
-        assert_eq!(unpacked, [(64, true), (64, true), (4, true), (4, false)]);
+        let unpacked: Vec<_> = blocks.words.iter().map(|&word| unpack(word)).collect();
+        let frozen = (0, false);
+        assert_eq!(unpacked, [(64, true), (64, true), (4, true), (4, false), frozen, frozen, (36, true)]);
         assert_eq!(blocks.elements(), graph.params().flat_len());
+        let constraint = Constraint { offset: 6 * PARAM_ALIGN, rows: 9, stride: 4, max_norm: 3.0 };
+        assert_eq!(blocks.constraints[..], [constraint]);
+        assert_eq!(blocks.words.iter().filter(|&&word| word & CONSTRAINED != 0).count(), 1);
     }
 }

@@ -1,10 +1,12 @@
 //! The update of all parameters at once.
 
+use std::sync::Arc;
+
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use rayon::slice::ChunksMut;
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Constraint};
 use super::tiles::{adadelta_tile, adagrad_tile, adam_tile, rmsprop_tile, sgd_tile};
 use super::{Method, RmsProp};
 use crate::error::Result;
@@ -14,7 +16,7 @@ use crate::graph::{
 };
 
 /// Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the flat gradients. Updated in place: the
-/// parameters and what [`Method::states`] says.
+/// parameters and what [`Method::states`] says. Then parameters that are held to a norm are scaled.
 #[derive(Debug, Clone)]
 pub(super) struct Update {
     pub method: Method,
@@ -37,7 +39,13 @@ struct Params {
     momentum: f32,
     weight_decay: f32,
     initial: f32,
+    workgroups: u32,
+    constraints: u32,
+    columns: u32,
 }
+
+/// Numbers of a [`Constraint`] that a workgroup reads.
+const CONSTRAINT_WORDS: usize = 4;
 
 impl Op for Update {
     fn name(&self) -> &'static str {
@@ -58,9 +66,23 @@ impl Op for Update {
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (coefficients, grads) = (&plan.inputs[0], &plan.inputs[1]);
         let elements4 = self.blocks.elements() / 4;
-        let mut params =
-            Params { elements4: elements4 as u32, coefficients_offset4: coefficients.place4().0, ..Params::default() };
+        let workgroups = elements4.div_ceil(256);
+        // Behind the blocks, a workgroup each: four channels of a parameter that is held to a norm.
+        let constrained: Vec<[u32; CONSTRAINT_WORDS]> = self.blocks.constraints.iter().flat_map(columns).collect();
+        let table = match constrained.is_empty() {
+            true => Arc::clone(&self.blocks.words),
+            false => self.blocks.words.iter().chain(constrained.iter().flatten()).copied().collect(),
+        };
+        let mut params = Params {
+            elements4: elements4 as u32,
+            coefficients_offset4: coefficients.place4().0,
+            workgroups: workgroups as u32,
+            constraints: self.blocks.words.len() as u32,
+            columns: constrained.len() as u32,
+            ..Params::default()
+        };
         let mut dispatch = Dispatch::new("optimizer", "update_main").define("UPDATE", true);
+        dispatch = dispatch.define("CONSTRAINED", !constrained.is_empty());
         match self.method {
             Method::Adam(adam) => {
                 (params.beta1, params.rest1) = (adam.beta1 as f32, (1.0 - adam.beta1) as f32);
@@ -90,11 +112,11 @@ impl Op for Update {
                 dispatch = dispatch.define("ADADELTA", true);
             }
         }
-        dispatch = dispatch.read(coefficients.binding).read(grads.binding).table(&self.blocks.0);
+        dispatch = dispatch.read(coefficients.binding).read(grads.binding).table(&table);
         for updated in plan.outputs {
             dispatch = dispatch.write(updated.binding);
         }
-        Ok(vec![dispatch.params(&params).workgroups(elements4.div_ceil(256))])
+        Ok(vec![dispatch.params(&params).workgroups(workgroups + constrained.len())])
     }
 
     fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
@@ -111,7 +133,7 @@ impl Update {
             return Ok(());
         }
         let grads = run.inputs[1].data.par_chunks(TILE);
-        let tiles = grads.zip(self.blocks.0.par_chunks(TILE / PARAM_ALIGN));
+        let tiles = grads.zip(self.blocks.words.par_chunks(TILE / PARAM_ALIGN));
         match (self.method, run.outputs.as_mut_slice()) {
             (Method::Adam(adam), [params, first, second]) => {
                 tiles
@@ -155,19 +177,52 @@ impl Update {
                 return Err(shape_error(self, format!("{method:?} does not update {} vectors", outputs.len())));
             }
         }
+        for constraint in &*self.blocks.constraints {
+            constraint.hold(&mut run.outputs[0].data[constraint.offset..]);
+        }
         Ok(())
     }
 }
 
+/// The four channels of each workgroup, as `shaders/optimizer.wgsl` reads them.
+fn columns(constraint: &Constraint) -> impl Iterator<Item = [u32; CONSTRAINT_WORDS]> + use<> {
+    let Constraint { offset, rows, stride, max_norm } = *constraint;
+    (0..stride / 4)
+        .map(move |column| [(offset / 4 + column) as u32, (stride / 4) as u32, rows as u32, max_norm.to_bits()])
+}
+
+/// Beside a norm that is divided by, as in `torch.renorm`.
+const NORM_EPS: f64 = 1e-7;
+
+impl Constraint {
+    /// Scales the channels of a parameter whose norm is too large.
+    fn hold<T: Real>(&self, param: &mut [T]) {
+        let param = &mut param[..self.rows * self.stride];
+        let mut squares = vec![0.0; self.stride];
+        for row in param.chunks_exact(self.stride) {
+            squares.iter_mut().zip(row).for_each(|(sum, w)| *sum += w.to_f64() * w.to_f64());
+        }
+        let limit = f64::from(self.max_norm);
+        let factor = |square: f64| if square.sqrt() > limit { limit / (square.sqrt() + NORM_EPS) } else { 1.0 };
+        let factors: Vec<T> = squares.into_iter().map(|square| T::of(factor(square))).collect();
+        for row in param.chunks_exact_mut(self.stride) {
+            row.iter_mut().zip(&factors).for_each(|(w, &factor)| *w *= factor);
+        }
+    }
+}
+
 /// A flat vector in the parts that tasks take.
-fn chunks<'a, T: Real>(view: &mut ViewMut<'a, T>) -> ChunksMut<'a, T> {
-    std::mem::take(&mut view.data).par_chunks_mut(TILE)
+fn chunks<'a, T: Real>(view: &'a mut ViewMut<'_, T>) -> ChunksMut<'a, T> {
+    view.data.par_chunks_mut(TILE)
 }
 
 /// The same of a vector that a method may not have: as many parts as `like` has.
-fn optional_chunks<'a, T: Real>(view: Option<&mut ViewMut<'a, T>>, like: &ViewMut<'_, T>) -> Vec<Option<&'a mut [T]>> {
+fn optional_chunks<'a, T: Real>(
+    view: Option<&'a mut ViewMut<'_, T>>,
+    like: &ViewMut<'_, T>,
+) -> Vec<Option<&'a mut [T]>> {
     match view {
-        Some(view) => std::mem::take(&mut view.data).chunks_mut(TILE).map(Some).collect(),
+        Some(view) => view.data.chunks_mut(TILE).map(Some).collect(),
         None => (0..like.data.len().div_ceil(TILE)).map(|_| None).collect(),
     }
 }

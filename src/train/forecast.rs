@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::task::Task;
-use crate::data::Prefetch;
-use crate::data::series::{WindowBatch, WindowSchedule, Windows};
+use crate::data::series::{WindowBatch, Windows};
+use crate::data::{Order, Prefetch};
 use crate::error::{Error, Result};
 use crate::exec::{Executor, Store};
 use crate::graph::{Extent, Program, StepArgs};
@@ -68,7 +68,8 @@ pub struct ForecastTask {
     optimizer: OptimizerConfig,
     batch: usize,
     train: Arc<Windows>,
-    data_hash: String,
+    /// Of the windows to train with, and of those to choose by.
+    data_hashes: [String; 2],
     valid: Windows,
     program: ConvRnnProgram,
     predictor: Option<Predictor>,
@@ -101,8 +102,8 @@ impl ForecastTask {
             }
         }
         let program = model.training(batch, &optimizer)?;
-        let data_hash = hash(&train);
-        Ok(Self { model, optimizer, batch, train: Arc::new(train), data_hash, valid, program, predictor: None })
+        let data_hashes = [hash(&train), hash(&valid)];
+        Ok(Self { model, optimizer, batch, train: Arc::new(train), data_hashes, valid, program, predictor: None })
     }
 
     /// The model.
@@ -136,7 +137,8 @@ impl Task for ForecastTask {
             "batch": self.batch,
             "precision": self.model.precision(),
             "windows": self.train.len(),
-            "training_data": self.data_hash,
+            "training_data": self.data_hashes[0],
+            "validation_data": self.data_hashes[1],
         })
     }
 
@@ -146,16 +148,17 @@ impl Task for ForecastTask {
 
     fn batches(&self, seed: u64, first_step: u64) -> Result<Prefetch<WindowBatch>> {
         let windows = Arc::clone(&self.train);
-        let mut schedule = WindowSchedule::new(seed, &windows, self.batch).map_err(data_error)?;
-        let buffers = (0..BUFFERS).map(|_| WindowBatch::new(self.batch, &windows)).collect();
+        let mut order = Order::new(seed, windows.len(), true);
+        let rows = self.batch;
+        let buffers = (0..BUFFERS).map(|_| WindowBatch::new(rows, &windows)).collect();
         let config = self.model.config().clone();
         let make = move |step: u64, batch: &mut WindowBatch| {
-            schedule.fill(&windows, step, batch);
+            windows.fill(&order.units(step, rows), batch);
             let levels = config.prepare(&mut batch.input);
             batch.target.iter_mut().zip(levels).for_each(|(target, level)| *target -= level);
             Ok::<(), Error>(())
         };
-        Prefetch::new(first_step, buffers, make).map_err(data_error)
+        Prefetch::new(first_step, buffers, make).map_err(|error| Error::Data(error.to_string()))
     }
 
     fn feed(&self, batch: &WindowBatch, executor: &mut Executor) -> Result<()> {
@@ -194,8 +197,4 @@ fn hash(windows: &Windows) -> String {
         hash.bytes(bytemuck::cast_slice(&batch.input)).bytes(bytemuck::cast_slice(&batch.target));
     }
     hash.hex()
-}
-
-fn data_error(error: impl std::fmt::Display) -> Error {
-    Error::Data(error.to_string())
 }

@@ -9,7 +9,7 @@ use crate::data::{Order, Prefetch, SequenceBatch, Sequences};
 use crate::error::{Error, Result};
 use crate::exec::{Executor, Store};
 use crate::graph::{Extent, Program, StepArgs};
-use crate::nn::{Objective, SequenceInput, SequenceModel, SequenceProgram};
+use crate::nn::{Objective, SequenceConfig, SequenceInput, SequenceModel, SequenceProgram};
 use crate::optim::OptimizerConfig;
 
 /// Batches made ahead: one is in use while the others are made.
@@ -20,7 +20,7 @@ const BUFFERS: usize = 3;
 pub struct Evaluation {
     /// The mean loss over all targets that count.
     pub loss: f64,
-    /// The share of sequences whose class has the largest output, where a class of the whole is told.
+    /// The share of sequences whose class has the largest output, where a class of the whole is told and outputs are there.
     pub accuracy: Option<f64>,
 }
 
@@ -51,6 +51,7 @@ impl SequenceTask {
             return Err(Error::Data("there are no sequences to train or to validate with".into()));
         }
         let (batch, time) = train.largest();
+        let model = model.with_context(train.context());
         let program = model.training(Extent { batch, time }, &optimizer)?;
         let fingerprint = json!({
             "batch": train.per_step(),
@@ -100,10 +101,15 @@ impl Evaluator {
     /// As [`SequenceModel::evaluation`] and [`Executor::new`].
     pub fn new(model: &SequenceModel, store: &Store, like: &dyn Sequences) -> Result<Self> {
         let (batch, time) = like.largest();
+        let mut config = model.config().clone();
+        if like.only_last() && config.objective == Objective::Classes {
+            config.objective = Objective::LastClass;
+        }
+        let SequenceConfig { input, objective, outputs, .. } = config;
+        let model = SequenceModel::new(config)?.with_precision(model.precision()).with_context(like.context());
         let program = model.evaluation(Extent { batch, time })?;
         let executor = Executor::new(&program.program, store)?;
-        let config = model.config();
-        Ok(Self { program, executor, input: config.input, objective: config.objective, outputs: config.outputs })
+        Ok(Self { program, executor, input, objective, outputs })
     }
 
     /// Tries the model. Waits for the device.
@@ -123,14 +129,14 @@ impl Evaluator {
             let mean = metrics.last().and_then(|metrics| metrics.values.first()).copied().unwrap_or(f32::NAN);
             loss += f64::from(mean) * batch.count as f64;
             count += batch.count;
-            if self.objective == Objective::LastClass {
-                let outputs = self.executor.read(self.program.output)?;
-                let largest = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+            if let Some(output) = self.program.output.filter(|_| self.objective == Objective::LastClass) {
+                let outputs = self.executor.read(output)?;
                 let told = outputs.chunks_exact(self.outputs).map(largest);
-                right += told.zip(&batch.target_ids).filter(|(told, target)| *told == Some(**target as usize)).count();
+                right += told.zip(&batch.target_ids).filter(|(told, target)| *told == **target as usize).count();
             }
         }
-        let accuracy = (self.objective == Objective::LastClass).then(|| right as f64 / count.max(1) as f64);
+        let told = self.objective == Objective::LastClass && self.program.output.is_some();
+        let accuracy = told.then(|| right as f64 / count.max(1) as f64);
         Ok(Evaluation { loss: loss / count.max(1) as f64, accuracy })
     }
 }
@@ -156,6 +162,11 @@ fn feed(
         Objective::LastValues | Objective::Frames => executor.write(program.target, &batch.target_values),
         Objective::LastClass | Objective::Classes => executor.write_ids(program.target, &batch.target_ids),
     }
+}
+
+/// The position of the largest; of equals the first.
+pub(super) fn largest(row: &[f32]) -> usize {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap_or_default()
 }
 
 impl Task for SequenceTask {

@@ -32,6 +32,12 @@ pub trait Task {
     /// [`Precision::F16`](crate::graph::Precision::F16) the loss scale and the steps left out so far.
     fn program(&self) -> &Arc<Program>;
 
+    /// The flat vector of parameters that a training starts with: a pure function of the seed. What the program's declarations say,
+    /// if a task has nothing to add.
+    fn initial(&self, seed: u64) -> Vec<f32> {
+        self.program().params().initial(seed)
+    }
+
     /// The batches from a step (counted from 0) on: a pure function of the seed and the step.
     ///
     /// # Errors

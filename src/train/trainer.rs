@@ -61,7 +61,7 @@ impl<T: Task> Trainer<T> {
     /// as [`Executor::new`].
     pub fn new(task: T, device: &Device, options: TrainerOptions) -> Result<Self> {
         let trainer = Self::empty(task, device, options)?;
-        let initial = trainer.executor.program().params().initial(trainer.options.seed);
+        let initial = trainer.task.initial(trainer.options.seed);
         trainer.store.write(State::Params, &initial)?;
         Ok(trainer)
     }

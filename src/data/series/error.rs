@@ -124,7 +124,7 @@ pub enum SeriesError {
     },
     /// A column has no value in any row.
     #[error(
-        "{path}, lines {first} to {last}, column {column}: all values are missing; exclude the column",
+        "{path}, lines {first} to {last}, column {column}: all values are missing; exclude the column, or forecast another one",
         path = path.display()
     )]
     AllMissing {
@@ -170,7 +170,11 @@ pub enum SeriesError {
         text: String,
     },
     /// A value is infinite, or too large for `f32`.
-    #[error("{path}, line {line}, column {column}: {value} is not a finite 32-bit number", path = path.display())]
+    #[error(
+        "{path}, line {line}, column {column}: {value} is not a finite 32-bit number; correct it, or leave it empty for a \
+         missing value",
+        path = path.display()
+    )]
     NotFinite {
         /// The file.
         path: PathBuf,

@@ -72,7 +72,8 @@ impl Windows {
     ///
     /// # Errors
     /// [`SeriesError::Option`] for options out of range or a normalisation of another number of columns, the errors of
-    /// [`Series::column`] for the target, [`SeriesError::TooFewRows`] if there is no such window.
+    /// [`Series::column`] for the target, [`SeriesError::TooFewRows`] if there is no such window; [`SeriesError::Option`] too if
+    /// there are more than a `u32` counts.
     pub fn new(
         series: &Series,
         target: &str,
@@ -128,6 +129,14 @@ impl Windows {
                 lookback,
                 delay,
                 longest,
+            });
+        }
+        if u32::try_from(len).is_err() {
+            let value = format!("{stride}, which gives {len} windows,");
+            return Err(SeriesError::Option {
+                name: "stride",
+                value,
+                allowed: "large enough for at most 2³² − 1 windows",
             });
         }
         Ok(Self { shared, part, runs, len })

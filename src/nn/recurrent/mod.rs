@@ -6,8 +6,11 @@ mod state_dict;
 
 pub use config::{Biases, RecurrentConfig};
 
+pub(super) use state_dict::{entries, is_theirs};
+
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Shape, TensorId};
+use crate::nn::Carried;
 use crate::ops::{self, Activation, Cell, Geometry, RecurrentInputs};
 
 /// Recurrent layers of one configuration.
@@ -101,6 +104,52 @@ impl RecurrentNet {
             };
         }
         Ok(RecurrentOutputs { sequence, last })
+    }
+
+    /// As [`append`](Self::append), but its states go on from each step to the next: a long sequence in blocks, trained by
+    /// truncated back-propagation through time or run as its input comes. Initial states are zero; `lengths` are ids `[batch, 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a bidirectional network, whose other direction comes from the future; as [`append`](Self::append).
+    pub fn append_carried(
+        &self,
+        graph: &mut Graph,
+        prefix: &str,
+        x: TensorId,
+        lengths: Option<TensorId>,
+        training: bool,
+    ) -> Result<Carried> {
+        let config = &self.config;
+        if config.bidirectional {
+            return Err(Error::Config(
+                "a bidirectional network can't go on: its other direction starts at the end".into(),
+            ));
+        }
+        let channels = config.cell.states(config.hidden);
+        let state = |layer| graph.input_fixed(&format!("{prefix}state_l{layer}"), 1, channels);
+        let states = (0..config.layers).map(state).collect::<Result<Vec<_>>>()?;
+        let options = RecurrentOptions { initial: states.clone(), lengths, training };
+        let RecurrentOutputs { sequence, last } = self.append(graph, prefix, x, &options)?;
+        states.iter().zip(last).try_for_each(|(&state, last)| graph.carry(state, last))?;
+        Ok(Carried { sequence, states })
+    }
+
+    /// Appends the hidden states that the last layer ends with, of both directions side by side: of the `last` of
+    /// [`append`](Self::append) it makes `[batch, 1, directions · hidden]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if these are no states of such layers.
+    pub fn last_hidden(&self, graph: &mut Graph, last: &[TensorId]) -> Result<TensorId> {
+        let of_layer = &last[last.len().saturating_sub(self.config.directions())..];
+        let hidden = |graph: &mut Graph, &state: &TensorId| match self.config.cell {
+            Cell::Lstm { .. } => ops::slice(graph, state, 0, self.config.hidden),
+            _ => Ok(state),
+        };
+        let parts: Vec<TensorId> = of_layer.iter().map(|state| hidden(graph, state)).collect::<Result<_>>()?;
+        match parts[..] {
+            [part] => Ok(part),
+            _ => ops::concat(graph, &parts),
+        }
     }
 
     /// One layer in one direction.

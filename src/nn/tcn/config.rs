@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::ops::Padding;
 
 /// What makes the weights or the activations of a convolution comparable in size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -11,6 +12,11 @@ pub enum Norm {
     /// Weight normalisation (Salimans and Kingma 2016), as the paper has it.
     #[default]
     Weight,
+    /// Layer normalisation of what a convolution gives, over the channels of each position (Ba et al. 2016).
+    Layer,
+    /// Batch normalisation of what a convolution gives, over batch and time (Ioffe and Szegedy 2015). Before their end, the
+    /// outputs of a causal network then depend in training on all of the batch.
+    Batch,
     /// None.
     None,
 }
@@ -24,6 +30,11 @@ pub enum TcnActivation {
     Relu,
     /// Hyperbolic tangent.
     Tanh,
+    /// Gaussian error linear unit, `x Φ(x)` (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// Gated linear unit, `a σ(b)`, of convolutions with twice the channels (Dauphin et al. 2017); as there, the sum with the
+    /// residual is left as it is.
+    Glu,
 }
 
 /// How weights start.
@@ -64,6 +75,9 @@ pub struct TcnConfig {
     /// Whether the output is the sum of what all levels make, as WaveNet's, instead of what the last one makes; all levels must
     /// have the same channels then.
     pub skips: bool,
+    /// What stands before a sequence and, where a position sees both sides, after it.
+    #[serde(default)]
+    pub padding: Padding,
     /// Whether a position sees its past only; else kernels are centred.
     pub causal: bool,
     /// How weights start.
@@ -89,6 +103,7 @@ impl TcnConfig {
             norm: Norm::default(),
             activation: TcnActivation::default(),
             skips: false,
+            padding: Padding::default(),
             causal: true,
             init: TcnInit::default(),
         }
@@ -139,6 +154,13 @@ impl TcnConfig {
                 self.channels
             )));
         }
+        if self.causal && self.padding == Padding::Reflect {
+            return Err(Error::Config(
+                "padding: before a sequence, reflect stands for what comes later, which a causal network must not see; use \
+                 zeros or replicate"
+                    .into(),
+            ));
+        }
         if let TcnInit::Normal { std } = self.init
             && !(std > 0.0 && std.is_finite())
         {
@@ -165,7 +187,7 @@ mod tests {
     fn numbers_out_of_range_are_named() {
         let good = TcnConfig::new(1, &[4, 4], 3);
         good.validate().unwrap();
-        let wrong: [(TcnConfig, &str); 8] = [
+        let wrong: [(TcnConfig, &str); 9] = [
             (TcnConfig { inputs: 0, ..good.clone() }, "inputs"),
             (TcnConfig { kernel: 0, ..good.clone() }, "kernel"),
             (TcnConfig { channels: vec![4, 0], ..good.clone() }, "channels"),
@@ -174,6 +196,7 @@ mod tests {
             (TcnConfig { dilations: vec![1, MOST], ..good.clone() }, "kernel"),
             (TcnConfig { dropout: 1.0, ..good.clone() }, "dropout"),
             (TcnConfig { channels: vec![4, 5], skips: true, ..good.clone() }, "skips"),
+            (TcnConfig { padding: Padding::Reflect, ..good.clone() }, "padding"),
         ];
         for (config, word) in wrong {
             let error = config.validate().unwrap_err().to_string();

@@ -1,24 +1,24 @@
 //! Temporal convolutional networks (Bai, Kolter and Koltun 2018, arXiv:1803.01271).
 
 mod config;
+mod convolution;
+mod state_dict;
+mod stream;
 
 pub use config::{Norm, TcnActivation, TcnConfig, TcnInit};
 
+pub(super) use state_dict::{entries, is_theirs};
+
+use convolution::{Convolution, downsample};
+
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Init, Shape, TensorId};
-use crate::ops::{self, Activation, Geometry};
+use crate::graph::{Graph, TensorId};
+use crate::ops::{self, Activation, Geometry, Padding};
 
 /// Levels of one configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tcn {
     config: TcnConfig,
-}
-
-/// A convolution's weight as it is used, and its bias.
-#[derive(Debug, Clone, Copy)]
-struct Convolution {
-    weight: TensorId,
-    bias: TensorId,
 }
 
 /// What a level is made of.
@@ -28,6 +28,16 @@ struct Level {
     second: Convolution,
     /// Where the channels of its input and output differ.
     downsample: Option<Convolution>,
+}
+
+/// What the levels may be given besides their input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcnOptions {
+    /// Whether dropout is at work, and batch normalisation by the moments of the batch.
+    pub training: bool,
+    /// How many positions each sequence has, ids `[batch, 1]`. What lies beyond has no influence on those, nor on the moments of
+    /// batch normalisation; what the levels give there means nothing.
+    pub lengths: Option<TensorId>,
 }
 
 impl Tcn {
@@ -46,17 +56,17 @@ impl Tcn {
     }
 
     /// Appends the levels to a graph, with parameters named `{prefix}network.0.conv1.weight_v` and so on, the reference code's
-    /// names: of `x` `[batch, time, inputs]` they make `[batch, time, channels]`. With `training` dropout is at work.
+    /// names: of `x` `[batch, time, inputs]` they make `[batch, time, channels]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` has other channels; [`Error::Graph`] if the names are taken.
-    pub fn append(&self, graph: &mut Graph, prefix: &str, x: TensorId, training: bool) -> Result<TensorId> {
+    pub fn append(&self, graph: &mut Graph, prefix: &str, x: TensorId, options: &TcnOptions) -> Result<TensorId> {
         let levels = self.parameters(graph, prefix, x)?;
         let mut h = x;
         let mut sum = None;
         for (index, level) in levels.iter().enumerate() {
             let dilation = self.config.dilations[index];
-            let (made, output) = self.level(graph, level, h, [dilation, dilation], 1, training)?;
+            let (made, output) = self.level(graph, level, h, [dilation, dilation], 1, options)?;
             h = output;
             if self.config.skips {
                 sum = Some(match sum {
@@ -68,18 +78,21 @@ impl Tcn {
         Ok(sum.unwrap_or(h))
     }
 
-    /// As [`append`](Self::append), but of the last position alone: `[batch, 1, channels]`. Where the network is causal, each
-    /// dilation is a multiple of the one before and there are no skips, only what the last position depends on is computed: level
-    /// `i` of dilation `2ⁱ` at every `2ⁱ`-th position, which is 3 convolutions over the whole sequence in place of 2 a level.
+    /// As [`append`](Self::append), but of the last position of each sequence alone: `[batch, 1, channels]`, 0 of an empty one.
+    /// Where the network is causal, each dilation is a multiple of the one before, and there are no skips, no lengths, no batch
+    /// normalisation and no padding but zeros, only what the last position depends on is computed: level `i` of dilation `2ⁱ` at
+    /// every `2ⁱ`-th position, which is 3 convolutions over the whole sequence in place of 2 a level.
     ///
     /// # Errors
     /// As [`append`](Self::append).
-    pub fn append_last(&self, graph: &mut Graph, prefix: &str, x: TensorId, training: bool) -> Result<TensorId> {
+    pub fn append_last(&self, graph: &mut Graph, prefix: &str, x: TensorId, options: &TcnOptions) -> Result<TensorId> {
         let config = &self.config;
         let multiples = config.dilations.windows(2).all(|pair| pair[1].is_multiple_of(pair[0]));
-        if !config.causal || config.skips || !multiples {
-            let sequence = self.append(graph, prefix, x, training)?;
-            return ops::final_state(graph, sequence, None, None, false);
+        // Batch normalisation is over all positions, and what is repeated before a sequence need not be one that is kept.
+        let all_needed = config.skips || config.norm == Norm::Batch || config.padding != Padding::Zeros;
+        if !config.causal || all_needed || !multiples || options.lengths.is_some() {
+            let sequence = self.append(graph, prefix, x, options)?;
+            return ops::final_state(graph, sequence, None, options.lengths, false);
         }
         let levels = self.parameters(graph, prefix, x)?;
         // Positions of the input from one that is kept to the next.
@@ -94,7 +107,7 @@ impl Tcn {
             let stride = next.map_or_else(|| graph.shape(h).time, |next| next / every);
             // Between the two convolutions, positions a dilation apart are enough.
             let dilations = [first, 1];
-            h = self.level(graph, level, h, dilations, stride, training)?.1;
+            h = self.level(graph, level, h, dilations, stride, options)?.1;
             every = next.unwrap_or(dilation);
         }
         Ok(h)
@@ -109,41 +122,37 @@ impl Tcn {
         x: TensorId,
         dilations: [usize; 2],
         stride: usize,
-        training: bool,
+        options: &TcnOptions,
     ) -> Result<(TensorId, TensorId)> {
         let config = &self.config;
-        let geometry = |dilation: usize, stride: usize| match config.causal {
-            true => Geometry::causal(config.kernel, dilation).with_stride(stride).counted_from_end(),
-            false => Geometry::same(config.kernel, dilation),
-        };
         let between = dilations[0] / dilations[1];
         let strides = [between, stride.div_ceil(between)];
         let mut h = x;
-        for ((convolution, dilation), stride) in [level.first, level.second].into_iter().zip(dilations).zip(strides) {
-            let Convolution { weight, bias } = convolution;
-            h = ops::conv1d(graph, h, weight, Some(bias), geometry(dilation, stride), self.activation())?;
-            if training {
+        for ((convolution, dilation), stride) in [level.first, level.second].iter().zip(dilations).zip(strides) {
+            h = self.convolved(graph, h, convolution, [dilation, stride], options)?;
+            if options.training {
                 h = match config.spatial_dropout {
                     true => ops::spatial_dropout(graph, h, config.dropout)?,
                     false => ops::dropout(graph, h, config.dropout)?,
                 };
             }
         }
-        let output = match level.downsample {
-            Some(Convolution { weight, bias }) => {
-                let geometry = Geometry::pointwise().with_stride(stride).counted_from_end();
-                let residual = ops::conv1d(graph, x, weight, Some(bias), geometry, Activation::Identity)?;
-                ops::residual(graph, h, residual, 1, self.activation())?
-            }
-            None => ops::residual(graph, h, x, stride, self.activation())?,
-        };
-        Ok((h, output))
+        Ok((h, self.join(graph, level, h, x, stride)?))
     }
 
-    fn activation(&self) -> Activation {
+    /// The end of a level: the sum of what it made and what it was given, and the activation.
+    fn join(&self, graph: &mut Graph, level: &Level, h: TensorId, x: TensorId, stride: usize) -> Result<TensorId> {
+        let sum = match level.downsample {
+            Some(Convolution { weight, bias, .. }) => {
+                let geometry = Geometry::pointwise().with_stride(stride).counted_from_end();
+                let residual = ops::conv1d(graph, x, weight, Some(bias), geometry, Activation::Identity)?;
+                ops::residual(graph, h, residual, 1, self.fused())?
+            }
+            None => ops::residual(graph, h, x, stride, self.fused())?,
+        };
         match self.config.activation {
-            TcnActivation::Relu => Activation::Relu,
-            TcnActivation::Tanh => Activation::Tanh,
+            TcnActivation::Gelu => ops::gelu(graph, sum),
+            TcnActivation::Relu | TcnActivation::Tanh | TcnActivation::Glu => Ok(sum),
         }
     }
 
@@ -160,8 +169,8 @@ impl Tcn {
         let mut inputs = config.inputs;
         for (index, &channels) in config.channels.iter().enumerate() {
             let prefix = format!("{prefix}network.{index}.");
-            let first = self.convolution(graph, &format!("{prefix}conv1."), inputs, channels, &mut pairs)?;
-            let second = self.convolution(graph, &format!("{prefix}conv2."), channels, channels, &mut pairs)?;
+            let first = self.convolution(graph, (&prefix, 1), inputs, channels, &mut pairs)?;
+            let second = self.convolution(graph, (&prefix, 2), channels, channels, &mut pairs)?;
             let downsample = match inputs == channels {
                 true => None,
                 false => Some(downsample(graph, &format!("{prefix}downsample."), inputs, channels)?),
@@ -177,41 +186,4 @@ impl Tcn {
         }
         Ok(levels)
     }
-
-    /// Declares a convolution; its weight is the direction alone where weights are normalised.
-    fn convolution(
-        &self,
-        graph: &mut Graph,
-        prefix: &str,
-        inputs: usize,
-        channels: usize,
-        pairs: &mut Vec<(TensorId, TensorId)>,
-    ) -> Result<Convolution> {
-        let shape = Shape::new(self.config.kernel, inputs, channels);
-        let uniform = Init::Uniform { bound: 1.0 / ((self.config.kernel * inputs) as f32).sqrt() };
-        let init = match self.config.init {
-            TcnInit::PyTorch => uniform,
-            TcnInit::Normal { std } => Init::Normal { std },
-        };
-        let weight = match self.config.norm {
-            Norm::Weight => {
-                let v = graph.param(&format!("{prefix}weight_v"), shape, init, true)?;
-                let g =
-                    graph.param(&format!("{prefix}weight_g"), Shape::vector(channels), Init::LengthsOfLast, false)?;
-                pairs.push((v, g));
-                v
-            }
-            Norm::None => graph.param(&format!("{prefix}weight"), shape, init, true)?,
-        };
-        let bias = graph.param(&format!("{prefix}bias"), Shape::vector(channels), uniform, false)?;
-        Ok(Convolution { weight, bias })
-    }
-}
-
-fn downsample(graph: &mut Graph, prefix: &str, inputs: usize, channels: usize) -> Result<Convolution> {
-    let weight =
-        graph.param(&format!("{prefix}weight"), Shape::new(1, inputs, channels), Init::Normal { std: 0.01 }, true)?;
-    let uniform = Init::Uniform { bound: 1.0 / (inputs as f32).sqrt() };
-    let bias = graph.param(&format!("{prefix}bias"), Shape::vector(channels), uniform, false)?;
-    Ok(Convolution { weight, bias })
 }

@@ -12,7 +12,7 @@ mod grad_weight_gpu;
 mod tiles;
 
 use cpu::convolve;
-pub(crate) use cpu::{Finish, add_to, backward_panels, forward_panels};
+pub(crate) use cpu::{Finish, add_to, backward_panels, forward_panels, weight_gradient};
 pub use geometry::Geometry;
 pub(crate) use gpu::{Epilogue, Product};
 pub(crate) use grad_input::Conv1dGradInput;

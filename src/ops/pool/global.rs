@@ -47,6 +47,7 @@ struct Params {
     y_stride4: u32,
     positions_offset4: u32,
     positions_stride4: u32,
+    first_sequence: u32,
 }
 
 /// Positions of a slab, at least.
@@ -54,10 +55,17 @@ const MIN_SLAB: usize = 256;
 /// Slabs of a sequence, at most: a second pass takes what they give together.
 const MAX_SLABS: usize = 256;
 
-/// The dispatches of a pooling: slabs of time apart, and where there are several a second pass over them.
-fn dispatches(pooling: Pooling, plan: &GpuPlan<'_>) -> Vec<Dispatch> {
-    let (x, lengths, y) = (&plan.inputs[0], plan.inputs.get(1), &plan.outputs[0]);
-    let positions = plan.outputs.get(1);
+/// The dispatches of a pooling: slabs of time apart, and where there are several a second pass over them. The sequences are those
+/// from `first` on that there are lengths of; `scratch` is an index that nobody else has.
+pub(crate) fn dispatches(
+    pooling: Pooling,
+    x: &Operand,
+    lengths: Option<&Operand>,
+    first: usize,
+    outputs: &[Operand],
+    scratch: usize,
+) -> Vec<Dispatch> {
+    let (y, positions, first_sequence) = (&outputs[0], outputs.get(1), first as u32);
     let (batch, channels4) = (x.shape.batch, x.channels4() as usize);
     let columns = channels4.next_power_of_two().min(16);
     let tiles = channels4.div_ceil(columns);
@@ -81,6 +89,7 @@ fn dispatches(pooling: Pooling, plan: &GpuPlan<'_>) -> Vec<Dispatch> {
             y_stride4,
             positions_offset4,
             positions_stride4,
+            first_sequence,
         };
         Dispatch::new("global_pool", "main")
             .define("MAX", pooling == Pooling::Max)
@@ -103,7 +112,7 @@ fn dispatches(pooling: Pooling, plan: &GpuPlan<'_>) -> Vec<Dispatch> {
     // A maximum is its key and its position.
     let words = if pooling == Pooling::Max { 2 } else { 1 };
     let elements = x.planned.batch * planned_slabs * pad4(x.shape.channels) * words;
-    let scratch = Binding::Scratch { index: 0, elements };
+    let scratch = Binding::Scratch { index: scratch, elements };
     vec![pass(true, false, slab_rows, slabs).write(scratch), write(pass(false, true, slabs, 1).read(scratch))]
 }
 
@@ -134,7 +143,7 @@ impl Op for GlobalMaxPool {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        Ok(dispatches(Pooling::Max, plan))
+        Ok(dispatches(Pooling::Max, &plan.inputs[0], plan.inputs.get(1), 0, plan.outputs, 0))
     }
 }
 
@@ -165,7 +174,7 @@ impl Op for GlobalAvgPool {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        Ok(dispatches(Pooling::Average, plan))
+        Ok(dispatches(Pooling::Average, &plan.inputs[0], plan.inputs.get(1), 0, plan.outputs, 0))
     }
 }
 

@@ -11,7 +11,7 @@ mod local;
 mod window;
 
 pub use global::{GlobalAvgPool, GlobalMaxPool};
-pub(crate) use global::{average_case, max_case};
+pub(crate) use global::{average_case, dispatches as global_dispatches, max_case};
 pub use k_max::KMaxPool;
 pub(crate) use k_max::case as k_max_case;
 pub(crate) use local::case;
@@ -125,7 +125,7 @@ fn pooled(graph: &mut Graph, op: impl Op + 'static, x: TensorId, lengths: Option
 /// Positions are told as `f32`, which are exact up to here.
 const MOST_POSITIONS: usize = 1 << 24;
 
-fn check_positions(op: &dyn Op, x: Shape) -> Result<()> {
+pub(crate) fn check_positions(op: &dyn Op, x: Shape) -> Result<()> {
     if x.time <= MOST_POSITIONS {
         return Ok(());
     }
@@ -144,13 +144,13 @@ fn check_inputs(op: &dyn Op, inputs: &[Shape], reals: usize, lengths: bool) -> R
 }
 
 /// How many positions of a sequence there are.
-fn length<T>(lengths: Option<&View<'_, T>>, sequence: usize, time: usize) -> usize {
+pub(crate) fn length<T>(lengths: Option<&View<'_, T>>, sequence: usize, time: usize) -> usize {
     lengths.map_or(time, |lengths| time.min(lengths.ids[sequence] as usize))
 }
 
 /// Whether a value comes before the largest so far; what is not a number is the largest of all.
 #[inline(always)]
-fn beats<T: Real>(value: T, best: T) -> bool {
+pub(crate) fn beats<T: Real>(value: T, best: T) -> bool {
     let is_nan = |x: T| x.partial_cmp(&x).is_none();
     value > best || (is_nan(value) && !is_nan(best))
 }
