@@ -22,6 +22,7 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   conv_gru train --data ETTh1.csv.gz --target OT --split 8640,2880,2880 --model conv-gru
+  conv_gru train --data ETTh1.csv.gz --target OT --split 8640,2880,2880 --model conv-gru --resume
   conv_gru compare --data ETTh1.csv.gz --target OT --split 8640,2880,2880
   conv_gru predict --model runs/forecast/forecaster.json --data ETTh1.csv.gz --out forecasts.csv";
 
@@ -54,7 +55,7 @@ pub enum ModelKind {
     Lstm,
     /// A GRU of 32 units on what two convolutions with pooling leave of the window
     ConvGru,
-    /// The same with Keras' equations and the recurrent dropout of Chollet's weather example
+    /// The same with Keras' equations and the dropout of Chollet's weather example, whatever --dropout says
     Chollet,
     /// Dilated causal convolutions in residual blocks
     Tcn,
@@ -76,9 +77,12 @@ impl ModelKind {
             Self::Chollet => ConvRnnConfig::chollet(inputs, time),
             Self::Tcn => ConvRnnConfig::tcn(inputs, time),
         };
-        if run.dropout > 0.0 {
-            let last = config.layers.len() - 1;
-            config.layers.insert(last, Layer::Dropout { p: run.dropout });
+        let last = config.layers.len() - 1;
+        match &mut config.layers[last] {
+            _ if run.dropout == 0.0 || self == Self::Chollet => {}
+            Layer::Tcn(tcn) => tcn.dropout = run.dropout,
+            Layer::Recurrent(_) => config.layers.insert(last, Layer::SpatialDropout { p: run.dropout }),
+            _ => config.layers.insert(last, Layer::Dropout { p: run.dropout }),
         }
         Some(config)
     }
@@ -132,6 +136,9 @@ pub struct DataArgs {
     /// Training, validation and test, in time order: fractions, or rows such as 8640,2880,2880
     #[arg(long, value_name = "A,B,C", default_value_t, value_parser = split, help_heading = "Data")]
     pub split: SeriesSplit,
+    /// Character between columns, or `tab` [default: that of comma, semicolon, tab and space of which the first line has most]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter, help_heading = "Data")]
+    pub delimiter: Option<u8>,
     /// The column's unit, for tables and pictures, such as °C
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     pub unit: Option<String>,
@@ -154,11 +161,11 @@ pub struct DataArgs {
 impl DataArgs {
     pub fn reading(&self) -> ReadOptions {
         ReadOptions {
+            delimiter: self.delimiter,
             header: self.header,
             missing: self.missing,
             text: if self.one_hot { TextColumns::OneHot } else { TextColumns::Drop },
             exclude: self.exclude.clone(),
-            ..ReadOptions::default()
         }
     }
 
@@ -183,7 +190,8 @@ pub struct RunArgs {
     /// Optimizer: adam or rmsprop
     #[arg(long, value_name = "NAME", value_enum, default_value = "adam", help_heading = "Training")]
     pub optimizer: Optimizer,
-    /// Share of what the last layer over time reads that is left out in training
+    /// Share of what the last layer over time reads that is left out in training: of a recurrent layer's input the same
+    /// channels for a whole window; of a tcn after each of its convolutions
     #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Training")]
     pub dropout: f32,
     /// Share of a recurrent layer's state that its products leave out in training, the same for a whole window
@@ -198,7 +206,11 @@ pub struct RunArgs {
     /// Learning rate
     #[arg(long, value_name = "X", default_value_t = 1e-3, help_heading = "Training")]
     pub learning_rate: f32,
-    /// Decides the starting weights and the order of the windows; a run is repeated by its seed
+    /// Trainings with seeds one after the other; the model with the least error on the validation part is kept, and mean
+    /// and standard deviation are told
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Training")]
+    pub seeds: u64,
+    /// The first seed, which decides the starting weights and the order of the windows; a run is repeated by its seed
     #[arg(long, value_name = "S", default_value_t = 0, help_heading = "Training")]
     pub seed: u64,
     /// auto (a GPU if there is one, else the CPU), cpu, gpu, software, a backend (vulkan, metal, dx12) or part of an
@@ -209,6 +221,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "P", default_value_t, value_parser = precision(), help_heading = "Training")]
     pub precision: Precision,
 
+    /// Go on with the training in the folder, which Ctrl-C or an accident stopped
+    #[arg(long, help_heading = "Training")]
+    pub resume: bool,
+
     /// Folder for the results; what an earlier run left there is replaced
     #[arg(long, value_name = "DIR", default_value = "runs/forecast", help_heading = "Results")]
     pub out: PathBuf,
@@ -218,6 +234,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    pub fn seeds(&self) -> impl Iterator<Item = u64> {
+        let first = self.seed;
+        (0..self.seeds).map(move |number| first.wrapping_add(number))
+    }
+
     /// What can be said of the options before anything is read.
     pub fn check(&self) -> Result<()> {
         ensure!(self.batch > 0, "--batch 0: a step needs at least 1 window");
@@ -276,6 +297,14 @@ pub struct PredictArgs {
 
 fn missing() -> impl TypedValueParser<Value = Missing> {
     PossibleValuesParser::new(Missing::ALL.map(Missing::name)).try_map(|name| name.parse::<Missing>())
+}
+
+fn delimiter(text: &str) -> Result<u8, &'static str> {
+    match text.as_bytes() {
+        b"tab" => Ok(b'\t'),
+        [byte] if byte.is_ascii() => Ok(*byte),
+        _ => Err("one character such as ; or |, or the word tab"),
+    }
 }
 
 fn split(text: &str) -> Result<SeriesSplit, receptive::data::series::SeriesError> {

@@ -6,6 +6,7 @@ use receptive::nn::ConvRnn;
 
 use crate::args::{CompareArgs, ModelKind};
 use crate::data::Data;
+use crate::shared::interrupt::stop_on_interrupt;
 use crate::shared::terminal::say;
 use crate::train::{make_folder, of, run};
 
@@ -18,6 +19,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         models.insert(0, ModelKind::Naive);
     }
     let out = &args.run.out;
+    let stop = stop_on_interrupt()?;
     let mut results = Vec::new();
     let (inputs, time) = (data.parts.train.features(), data.parts.train.steps());
     for model in models {
@@ -28,7 +30,8 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         }
         let folder = out.join(model.name());
         make_folder(&folder)?;
-        results.push(run(model, &args.data, &args.run, &data, &folder)?);
+        let Some(result) = run(model, &args.data, &args.run, &data, &folder, &stop)? else { return Ok(()) };
+        results.push(result);
         // What is done stays if a later model fails.
         of(&args.data, &args.run, &data, results.clone()).write(&out.join("compare.json"))?;
     }

@@ -42,6 +42,16 @@ pub fn anchored(size: u32, colour: RGBColor, horizontal: HPos, vertical: VPos) -
     text(size, colour).pos(Pos::new(horizontal, vertical))
 }
 
+/// How wide a text of a size in pixels of the picture is, in painted pixels.
+///
+/// # Errors
+/// If the built-in font can't be read.
+pub fn text_width(words: &str, size: u32) -> Result<u32> {
+    register()?;
+    let (wide, _) = text(size, INK).font.box_size(words).map_err(|error| anyhow!("{words:?}: {error}"))?;
+    Ok(wide)
+}
+
 /// How the numbers along an axis from `start` to `end` are written: as many decimals as its ticks need, commas between
 /// thousands, a true minus.
 pub fn numbers(start: f64, end: f64) -> impl Fn(&f64) -> String {

@@ -22,8 +22,11 @@ pub struct LossPlot<'a> {
     pub title: &'a str,
     /// (step, loss) of training, as many as there are.
     pub train: &'a [(u64, f32)],
-    /// (step, loss) on the validation set.
+    /// What a point of it is of: a `step` or an `epoch`.
+    pub each: &'a str,
+    /// (step, loss) on the part that is not trained with, and its name.
     pub valid: &'a [(u64, f32)],
+    pub valid_name: &'a str,
     /// Lines to beat, by name, in the unit of the loss.
     pub baselines: &'a [(&'a str, f64)],
     /// Such as "nats a sample".
@@ -45,8 +48,9 @@ pub fn losses(path: &Path, plot: &LossPlot<'_>) -> Result<()> {
     let losses = loss_range(&train, &mean, &valid, plot.baselines);
 
     paint(path, SIZE, |area| {
-        let last = valid.last().map(|(_, loss)| format!("validation, {loss:.3} at the end"));
-        let mut key = vec![("training, each step", BLUE, 90), ("its running mean", BLUE, 255)];
+        let last = valid.last().map(|(_, loss)| format!("{}, {loss:.3} at the end", plot.valid_name));
+        let points = format!("training, each {}", plot.each);
+        let mut key = vec![(points.as_str(), BLUE, 90), ("its running mean", BLUE, 255)];
         key.extend(last.as_ref().map(|label| (label.as_str(), ORANGE, 255)));
         header(area, plot.title, &key)?;
         let mut chart = axes(area, 0.0..last_step * 1.02, losses.clone())?;
@@ -333,8 +337,15 @@ mod tests {
             [(&strange[..0], &strange[..0]), (&strange[..], &strange[..0]), (&strange[..], &strange[2..])]
         {
             let path = folder.path().join("loss.png");
-            let plot =
-                LossPlot { title: "", train, valid, baselines: &[("none", f64::NAN), ("some", 1.0)], unit: "nats" };
+            let plot = LossPlot {
+                title: "",
+                train,
+                each: "step",
+                valid,
+                valid_name: "validation",
+                baselines: &[("none", f64::NAN), ("some", 1.0)],
+                unit: "nats",
+            };
             losses(&path, &plot)?;
             assert_eq!(dimensions(&path)?, (1200, 620));
         }
@@ -347,7 +358,7 @@ mod tests {
         assert!(
             losses(
                 &folder.path().join("no/such/folder/loss.png"),
-                &LossPlot { title: "", train: &[], valid: &[], baselines: &[], unit: "" }
+                &LossPlot { title: "", train: &[], each: "", valid: &[], valid_name: "", baselines: &[], unit: "" }
             )
             .is_err_and(|error| error.to_string().contains("loss.png"))
         );

@@ -18,7 +18,9 @@ Examples:
   tcn copy --length 1000
   tcn adding --length 600 --settings paper --model gru
   tcn seq-mnist --data mnist --minutes 60
-  tcn table --runs runs/tcn";
+  tcn lm-word --data ptb --settings script
+  tcn table --runs runs/tcn
+  tcn table --tasks copy,music --models tcn,gru --data music=JSB.npz -- --minutes 10";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -32,6 +34,12 @@ pub enum Command {
     PermMnist(TrainArgs),
     /// Tell the next frame of polyphonic music
     Music(TrainArgs),
+    /// Tell the next word of a text
+    LmWord(TrainArgs),
+    /// Tell the next character of a text
+    LmChar(TrainArgs),
+    /// Tell the last word of a passage, by a model of the next word
+    Lambada(TrainArgs),
     /// Print what trained models reached beside the paper's table
     Table(TableArgs),
 }
@@ -45,6 +53,9 @@ impl Command {
             Self::SeqMnist(args) => (TaskKind::SeqMnist, args),
             Self::PermMnist(args) => (TaskKind::PermMnist, args),
             Self::Music(args) => (TaskKind::Music, args),
+            Self::LmWord(args) => (TaskKind::LmWord, args),
+            Self::LmChar(args) => (TaskKind::LmChar, args),
+            Self::Lambada(args) => (TaskKind::Lambada, args),
             Self::Table(_) => return None,
         })
     }
@@ -59,6 +70,9 @@ pub enum TaskKind {
     SeqMnist,
     PermMnist,
     Music,
+    LmWord,
+    LmChar,
+    Lambada,
 }
 
 /// What is trained.
@@ -107,7 +121,7 @@ pub struct TrainArgs {
     /// Folder or file of the data; adding and copy need none
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Positions of a sequence: adding 600, copy 1000 blanks
+    /// Positions of a sequence: adding 600, copy 1000 blanks; of a window of text
     #[arg(long)]
     pub length: Option<usize>,
     /// Epochs at most; those of the settings if left out
@@ -122,9 +136,15 @@ pub struct TrainArgs {
     /// The first seed
     #[arg(long, default_value_t = 1111)]
     pub seed: u64,
+    /// The seed of the data of adding and copy, the same for all trainings
+    #[arg(long, default_value_t = 1111)]
+    pub data_seed: u64,
     /// Learning rate
     #[arg(long)]
     pub learning_rate: Option<f32>,
+    /// Epochs of which one must be worse than all before the learning rate falls, where it falls at a plateau
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub patience: Option<u64>,
     /// Sequences of a step
     #[arg(long)]
     pub batch: Option<usize>,
@@ -137,6 +157,15 @@ pub struct TrainArgs {
     /// Channels of a level, or units of a recurrent layer
     #[arg(long)]
     pub hidden: Option<usize>,
+    /// Channels of the embedding of a word or character
+    #[arg(long)]
+    pub embedding: Option<usize>,
+    /// Positions of a window of text that are told, its last ones
+    #[arg(long)]
+    pub told: Option<usize>,
+    /// Take the bytes of a text as its characters
+    #[arg(long)]
+    pub bytes: bool,
     /// Probability of dropout
     #[arg(long)]
     pub dropout: Option<f32>,
@@ -162,4 +191,16 @@ pub struct TableArgs {
     /// Folder with the results of trainings, or folders of them
     #[arg(long, default_value = "runs/tcn")]
     pub runs: PathBuf,
+    /// Experiments that are trained first where the folder has no result of them: such as adding,copy,music
+    #[arg(long, value_delimiter = ',')]
+    pub tasks: Vec<String>,
+    /// With which models
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcn")]
+    pub models: Vec<ModelKind>,
+    /// Where an experiment's data are: music=FILE, seq-mnist=FOLDER
+    #[arg(long, value_name = "TASK=PATH")]
+    pub data: Vec<String>,
+    /// What each training is given besides: -- --minutes 10 --seeds 3
+    #[arg(last = true)]
+    pub rest: Vec<String>,
 }

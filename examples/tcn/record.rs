@@ -1,7 +1,6 @@
 //! What a training leaves behind: a line an epoch, and its result.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -9,6 +8,8 @@ use receptive::train::Evaluation;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{ModelKind, TaskKind};
+use crate::language::Measured;
+use crate::shared::record;
 
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Epoch {
     pub test_loss: f64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub accuracy: Option<f64>,
+    /// Of a language model: the losses as perplexity or bits per character.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub measured: Option<Measured>,
     pub learning_rate: f32,
     /// Time of training so far, over all runs; evaluations don't count.
     pub seconds: f64,
@@ -36,21 +40,40 @@ impl Epoch {
     }
 }
 
-/// Appends a line, or writes several anew.
-pub fn write(path: &Path, epochs: &[Epoch], anew: bool) -> Result<()> {
-    let file = OpenOptions::new().create(true).write(true).append(!anew).truncate(anew).open(path);
-    let mut file = file.with_context(|| path.display().to_string())?;
-    let lines: Vec<String> = epochs.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    lines.iter().try_for_each(|line| writeln!(file, "{line}")).with_context(|| path.display().to_string())
+/// `epoch.json`: an epoch that was stopped in its midst.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnderWay {
+    /// Steps made in all.
+    pub step: u64,
+    /// The sum of the losses of the epoch's steps so far.
+    pub loss: f64,
+    /// Time that they took.
+    pub seconds: f64,
+}
+
+impl UnderWay {
+    pub const FILE: &str = "epoch.json";
+
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(Self::FILE);
+        fs::write(&path, serde_json::to_string_pretty(self)? + "\n").with_context(|| path.display().to_string())
+    }
+
+    /// What was left at a step; nothing where no epoch was stopped there.
+    pub fn read(folder: &Path, step: u64) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let left: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        Ok(if left.step == step { left } else { Self::default() })
+    }
 }
 
 /// Reads the lines up to a step.
 pub fn read(path: &Path, steps: u64) -> Result<Vec<Epoch>> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let epochs = text.lines().enumerate().map(|(at, line)| {
-        serde_json::from_str::<Epoch>(line).with_context(|| format!("{}: line {}", path.display(), at + 1))
-    });
-    let epochs: Vec<Epoch> = epochs.collect::<Result<_>>()?;
+    let epochs: Vec<Epoch> = record::read(path)?;
     Ok(epochs.into_iter().filter(|epoch| epoch.steps <= steps).collect())
 }
 
@@ -96,10 +119,7 @@ impl Outcome {
 impl RunResult {
     /// Mean and standard deviation over the seeds; the deviation is nothing for one seed.
     pub fn spread(&self, of: impl Fn(&Outcome) -> f64) -> (f64, Option<f64>) {
-        let values: Vec<f64> = self.outcomes.iter().map(of).collect();
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        (mean, (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt()))
+        record::spread(&self.outcomes.iter().map(of).collect::<Vec<_>>())
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {

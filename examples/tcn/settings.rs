@@ -1,12 +1,13 @@
 //! What the paper (supplement, tables 2 and 3) and its authors' scripts say, and what was told instead.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use receptive::nn::{Body, RecurrentConfig, SequenceConfig, SequenceModel, TcnConfig};
 use receptive::ops::Cell;
-use receptive::optim::{Adam, Method, OptimizerConfig, RmsProp};
+use receptive::optim::{Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use serde::Serialize;
 
 use crate::args::{ModelKind, Source, TaskKind, TrainArgs};
+use crate::language::{self, Language};
 
 /// How the learning rate falls from one epoch to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -21,6 +22,17 @@ pub enum Annealing {
 }
 
 impl Annealing {
+    /// The same, with another window where one is told.
+    fn with_patience(self, patience: Option<u64>) -> Result<Self> {
+        match (self, patience) {
+            (_, None) => Ok(self),
+            (Self::Plateau { after, factor, .. }, Some(epochs)) => {
+                Ok(Self::Plateau { after, window: epochs as usize, factor })
+            }
+            _ => bail!("--patience: the learning rate of this experiment does not fall at a plateau"),
+        }
+    }
+
     /// The share of the full rate after some epochs.
     pub fn share(self, validations: &[f32]) -> f32 {
         match self {
@@ -43,6 +55,7 @@ impl Annealing {
 pub enum Optimizer {
     Adam,
     RmsProp,
+    Sgd,
 }
 
 /// The settings of a training.
@@ -66,6 +79,9 @@ pub struct Settings {
     pub examples: (usize, usize),
     /// Standard deviation of the output's weights, where scripts set it.
     pub output_std: Option<f32>,
+    /// Of language models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<Language>,
 }
 
 impl Settings {
@@ -87,6 +103,7 @@ impl Settings {
             epochs: 10,
             examples: (50_000, 1000),
             output_std: Some(0.01),
+            language: None,
         };
         let settings = match task {
             TaskKind::Adding => adding,
@@ -113,7 +130,7 @@ impl Settings {
                 // The script clips before the gradient is there: it has no effect.
                 clip: if paper { 0.4 } else { 0.0 },
                 learning_rate: 1e-3,
-                annealing: Annealing::Plateau { after: 10, window: 3, factor: 0.1 },
+                annealing: Annealing::Plateau { after: 9, window: 3, factor: 0.1 },
                 epochs: 100,
                 examples: (0, 0),
                 output_std: None,
@@ -132,6 +149,7 @@ impl Settings {
                 output_std: None,
                 ..adding
             },
+            TaskKind::LmWord | TaskKind::LmChar | TaskKind::Lambada => language::settings(task, args, adding),
         };
         settings.with(args)
     }
@@ -148,6 +166,7 @@ impl Settings {
             clip: args.clip.unwrap_or(self.clip),
             learning_rate: args.learning_rate.unwrap_or(self.learning_rate),
             epochs: args.epochs.unwrap_or(self.epochs),
+            annealing: self.annealing.with_patience(args.patience)?,
             ..self
         };
         let counts = [("batch", told.batch), ("length", told.length), ("levels", told.levels), ("hidden", told.hidden)];
@@ -163,20 +182,25 @@ impl Settings {
         let method = match self.optimizer {
             Optimizer::Adam => Method::Adam(Adam::default()),
             Optimizer::RmsProp => Method::RmsProp(RmsProp::default()),
+            Optimizer::Sgd => Method::Sgd(Sgd::default()),
         };
         OptimizerConfig { method, clip_norm: (self.clip > 0.0).then_some(self.clip) }
     }
 
     /// The temporal convolutional network of `inputs` channels.
     fn tcn(&self, inputs: usize) -> Body {
-        let config = TcnConfig::new(inputs, &vec![self.hidden; self.levels], self.kernel);
+        let mut channels = vec![self.hidden; self.levels];
+        if let (Some(last), Some(language)) = (channels.last_mut(), &self.language) {
+            *last = language.embedding;
+        }
+        let config = TcnConfig::new(inputs, &channels, self.kernel);
         Body::Tcn(TcnConfig { dropout: self.dropout, spatial_dropout: self.spatial_dropout, ..config })
     }
 
     /// The model of a kind: `like` with its body; a recurrent one has about as many parameters as the network of these settings,
     /// where its units were not told.
     pub fn model(&self, args: &TrainArgs, inputs: usize, like: &SequenceConfig) -> Result<SequenceModel> {
-        let of = |body: Body| SequenceModel::new(SequenceConfig { body, ..like.clone() });
+        let of = |body: Body| SequenceModel::new(language::fitted(SequenceConfig { body, ..like.clone() }));
         let network = of(self.tcn(inputs))?;
         let cell = match args.model {
             ModelKind::Tcn => return Ok(network.with_precision(args.precision)),

@@ -9,6 +9,7 @@ use receptive::data::{Sequences, synthetic};
 use receptive::nn::{Body, Objective, SequenceConfig, SequenceInput, TcnConfig};
 
 use crate::args::{TaskKind, TrainArgs};
+use crate::language;
 use crate::settings::Settings;
 
 /// The order of the pixels of permuted MNIST is the same for all seeds of a training.
@@ -39,6 +40,9 @@ impl TaskKind {
             Self::SeqMnist => "seq-mnist",
             Self::PermMnist => "perm-mnist",
             Self::Music => "music",
+            Self::LmWord => "lm-word",
+            Self::LmChar => "lm-char",
+            Self::Lambada => "lambada",
         }
     }
 
@@ -55,7 +59,7 @@ impl TaskKind {
         match self {
             Self::Adding => {
                 let made = |first: usize, count: usize| {
-                    let made = synthetic::adding_problem(args.seed, first as u32, count, length, batch);
+                    let made = synthetic::adding_problem(args.data_seed, first as u32, count, length, batch);
                     made.context("--length must be at least 2")
                 };
                 Ok(Experiment {
@@ -70,7 +74,7 @@ impl TaskKind {
             }
             Self::Copy => {
                 let made = |first: usize, count: usize| {
-                    let made = synthetic::copy_memory(args.seed, first as u32, count, length, batch);
+                    let made = synthetic::copy_memory(args.data_seed, first as u32, count, length, batch);
                     made.context("--length must be at least 1")
                 };
                 Ok(Experiment {
@@ -101,6 +105,7 @@ impl TaskKind {
                     guess: None,
                 })
             }
+            Self::LmWord | Self::LmChar | Self::Lambada => language::open(self, args, settings),
             Self::SeqMnist | Self::PermMnist => {
                 let folder = args.data.as_ref().context("--data is needed: the folder with MNIST's four IDX files")?;
                 let order = (self == Self::PermMnist).then(|| pixel_permutation(PERMUTATION_SEED, settings.length));

@@ -4,23 +4,31 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use receptive::Device;
 use receptive::graph::State;
 use receptive::nn::Body;
-use receptive::train::{Evaluator, Event, Limit, SequenceTask, Task as _, Trainer, TrainerOptions, save_model};
+use receptive::train::{Evaluator, Event, Limit, Reason, SequenceTask, Task as _, Trainer, TrainerOptions, save_model};
 
 use crate::args::{TaskKind, TrainArgs};
-use crate::record::{self, Epoch, Outcome, RunResult, describe, number};
+use crate::language::{Measure, Measured};
+use crate::record::{self, Epoch, Outcome, RunResult, UnderWay, describe, number};
 use crate::settings::Settings;
-use crate::shared::plot;
+use crate::shared::interrupt::stop_on_interrupt;
 use crate::shared::terminal::{grouped, say};
+use crate::shared::{self, plot};
 use crate::tasks::Experiment;
 
+/// Trains with all seeds that are asked for.
 pub fn train(task: TaskKind, args: &TrainArgs) -> Result<()> {
+    train_until(task, args, &*stop_on_interrupt()?)
+}
+
+/// The same, until it is stopped.
+pub fn train_until(task: TaskKind, args: &TrainArgs, stop: &AtomicBool) -> Result<()> {
     let settings = Settings::new(task, args)?;
     let out = args
         .out
@@ -45,7 +53,12 @@ pub fn train(task: TaskKind, args: &TrainArgs) -> Result<()> {
         let optimizer = settings.optimizer();
         let (train, chosen) = (&experiment.train, experiment.valid.as_ref().unwrap_or(&experiment.test));
         let task = SequenceTask::new(model.clone(), Arc::clone(train), Arc::clone(chosen), optimizer)?;
-        let epochs = run(task, args, &settings, &experiment, &device, seed, &folder)?;
+        let run = Run { args, settings: &settings, experiment: &experiment, seed, folder: &folder };
+        let epochs = run.train(task, &device, stop)?;
+        if stop.load(Ordering::SeqCst) {
+            say("stopped; the checkpoint is saved, --resume goes on");
+            return Ok(());
+        }
         outcomes.extend(Outcome::of(seed, &epochs));
     }
     let settings = serde_json::to_value(args.settings)?.as_str().unwrap_or_default().to_owned();
@@ -55,100 +68,136 @@ pub fn train(task: TaskKind, args: &TrainArgs) -> Result<()> {
     let (loss, deviation) = result.spread(|outcome| outcome.loss);
     let deviation = deviation.map_or(String::new(), |deviation| format!(" ± {}", number(deviation)));
     say(&format!("test: {}{deviation} {}; wrote {}", number(loss), experiment.unit, out.display()));
+    if let Some(measure) = Measure::of_task(task) {
+        let (mean, _) = result.spread(|outcome| measure.of(outcome.loss));
+        say(&format!("  {}: {mean:.3}", measure.name()));
+    }
     Ok(())
 }
 
-/// One training, from the start or from where it was left.
-fn run(
-    task: SequenceTask,
-    args: &TrainArgs,
-    settings: &Settings,
-    experiment: &Experiment,
-    device: &Device,
+/// One training.
+struct Run<'a> {
+    args: &'a TrainArgs,
+    settings: &'a Settings,
+    experiment: &'a Experiment,
     seed: u64,
-    folder: &Path,
-) -> Result<Vec<Epoch>> {
-    let (checkpoint, metrics) = (folder.join("checkpoint.safetensors"), folder.join("metrics.jsonl"));
-    let steps = task.steps_per_epoch();
-    let options = TrainerOptions { learning_rate: settings.learning_rate, seed, ..TrainerOptions::default() };
-    let mut epochs = Vec::new();
-    let mut trainer = match args.resume && checkpoint.exists() {
-        true => {
-            let trainer = Trainer::resume(task, device, options, &checkpoint)?;
-            epochs = record::read(&metrics, trainer.step())?;
-            trainer
-        }
-        false => Trainer::new(task, device, options)?,
-    };
-    record::write(&metrics, &epochs, true)?;
-    let begun = Instant::now();
-    let mut tests = match experiment.valid {
-        Some(_) => Some(Evaluator::new(trainer.task().model(), trainer.store(), &*experiment.test)?),
-        None => None,
-    };
-    let time_up = || args.minutes.is_some_and(|minutes| begun.elapsed().as_secs_f64() >= minutes * 60.0);
-    while (epochs.len() as u64) < settings.epochs && !time_up() {
-        let validations: Vec<f32> = epochs.iter().map(Epoch::chosen_by).collect();
-        let learning_rate = settings.learning_rate * settings.annealing.share(&validations);
-        trainer.set_learning_rate(learning_rate)?;
-        let (start, mut sum, epoch) = (Instant::now(), 0.0, epochs.len() as u64 + 1);
-        trainer.run(Limit::steps(epoch * steps), &AtomicBool::new(false), &mut |event| {
-            if let Event::Step { step, loss, .. } = event {
-                sum += f64::from(*loss);
-                let done = step % steps + 1;
-                if done.is_multiple_of((steps / 10).max(1)) && start.elapsed().as_secs() >= 20 {
-                    say(&format!("  epoch {epoch}: {} of {} steps, loss {}", done, steps, number((*loss).into())));
-                }
+    folder: &'a Path,
+}
+
+impl Run<'_> {
+    /// Trains from the start or from where it was left; gives the epochs that are whole.
+    fn train(&self, task: SequenceTask, device: &Device, stop: &AtomicBool) -> Result<Vec<Epoch>> {
+        let Self { args, settings, experiment, seed, folder } = *self;
+        let (checkpoint, metrics) = (folder.join("checkpoint.safetensors"), folder.join("metrics.jsonl"));
+        let steps = task.steps_per_epoch();
+        let options = TrainerOptions { learning_rate: settings.learning_rate, seed, ..TrainerOptions::default() };
+        let (mut epochs, mut under_way) = (Vec::new(), UnderWay::default());
+        let mut trainer = match args.resume && checkpoint.exists() {
+            true => {
+                let trainer = Trainer::resume(task, device, options, &checkpoint)?;
+                epochs = record::read(&metrics, trainer.step())?;
+                under_way = UnderWay::read(folder, trainer.step())?;
+                trainer
             }
-        })?;
-        let seconds = epochs.last().map_or(0.0, |last| last.seconds) + start.elapsed().as_secs_f64();
-        let chosen = trainer.with_task(|task, store| task.evaluate(store))?;
-        let test = match &mut tests {
-            Some(evaluator) => evaluator.evaluate(&*experiment.test)?,
-            None => chosen,
+            false => {
+                // Else what an earlier training left could be gone on with once this one was stopped.
+                for left in [&checkpoint, &folder.join(UnderWay::FILE)] {
+                    if left.exists() {
+                        fs::remove_file(left).with_context(|| left.display().to_string())?;
+                    }
+                }
+                Trainer::new(task, device, options)?
+            }
         };
-        let line = Epoch {
-            epoch,
-            steps: epoch * steps,
-            train_loss: sum / steps as f64,
-            valid_loss: tests.is_some().then_some(chosen.loss),
-            test_loss: test.loss,
-            accuracy: test.accuracy,
-            learning_rate,
-            seconds,
+        shared::record::write(&metrics, &epochs, true)?;
+        let begun = Instant::now();
+        let mut tests = match experiment.valid {
+            Some(_) => Some(Evaluator::new(trainer.task().model(), trainer.store(), &*experiment.test)?),
+            None => None,
         };
-        let best = epochs.iter().all(|earlier| line.chosen_by() < earlier.chosen_by());
-        epochs.push(line);
-        record::write(&metrics, &[line], false)?;
-        trainer.save(&checkpoint)?;
-        if best {
-            let (task, flat) = (trainer.task(), trainer.store().read(State::Params)?);
-            let path = folder.join("model.safetensors");
-            save_model(path, "sequence", task.model().config(), task.program().params(), &flat, &BTreeMap::new())?;
+        let time_up = || args.minutes.is_some_and(|minutes| begun.elapsed().as_secs_f64() >= minutes * 60.0);
+        while (epochs.len() as u64) < settings.epochs && !time_up() {
+            let validations: Vec<f32> = epochs.iter().map(Epoch::chosen_by).collect();
+            let learning_rate = settings.learning_rate * settings.annealing.share(&validations);
+            trainer.set_learning_rate(learning_rate)?;
+            let (start, epoch) = (Instant::now(), epochs.len() as u64 + 1);
+            let outcome = trainer.run(Limit::steps(epoch * steps), stop, &mut |event| {
+                if let Event::Step { step, loss, .. } = event {
+                    under_way.loss += f64::from(*loss);
+                    let done = step % steps + 1;
+                    if done.is_multiple_of((steps / 10).max(1)) && start.elapsed().as_secs() >= 20 {
+                        say(&format!("  epoch {epoch}: {} of {} steps, loss {}", done, steps, number((*loss).into())));
+                    }
+                }
+            })?;
+            under_way.seconds += start.elapsed().as_secs_f64();
+            if outcome.reason == Reason::Stopped {
+                under_way.step = trainer.step();
+                trainer.save(&checkpoint)?;
+                under_way.write(folder)?;
+                break;
+            }
+            let UnderWay { loss, seconds, .. } = std::mem::take(&mut under_way);
+            let seconds = epochs.last().map_or(0.0, |last| last.seconds) + seconds;
+            let chosen = trainer.with_task(|task, store| task.evaluate(store))?;
+            let test = match &mut tests {
+                Some(evaluator) => evaluator.evaluate(&*experiment.test)?,
+                None => chosen,
+            };
+            let line = Epoch {
+                epoch,
+                steps: epoch * steps,
+                train_loss: loss / steps as f64,
+                valid_loss: tests.is_some().then_some(chosen.loss),
+                test_loss: test.loss,
+                accuracy: test.accuracy,
+                measured: Measured::of(settings, chosen.loss, test.loss),
+                learning_rate,
+                seconds,
+            };
+            let best = epochs.iter().all(|earlier| line.chosen_by() < earlier.chosen_by());
+            epochs.push(line);
+            shared::record::write(&metrics, &[line], false)?;
+            trainer.save(&checkpoint)?;
+            if best {
+                let (task, flat) = (trainer.task(), trainer.store().read(State::Params)?);
+                let path = folder.join("model.safetensors");
+                save_model(path, "sequence", task.model().config(), task.program().params(), &flat, &BTreeMap::new())?;
+            }
+            let valid = line.valid_loss.map_or(String::new(), |loss| format!(", validation {}", number(loss)));
+            say(&format!(
+                "epoch {epoch}: training {}{valid}, test {}{}, {:.0} s",
+                number(line.train_loss),
+                describe(&test),
+                if best { " (best)" } else { "" },
+                seconds
+            ));
+            if let Some(measured) = &line.measured {
+                say(&measured.line());
+            }
         }
-        let valid = line.valid_loss.map_or(String::new(), |loss| format!(", validation {}", number(loss)));
-        say(&format!(
-            "epoch {epoch}: training {}{valid}, test {}{}, {:.0} s",
-            number(line.train_loss),
-            describe(&test),
-            if best { " (best)" } else { "" },
-            seconds
-        ));
+        self.draw(&epochs)?;
+        Ok(epochs)
     }
-    let curve = |of: &dyn Fn(&Epoch) -> f64| -> Vec<(u64, f32)> {
-        epochs.iter().map(|epoch| (epoch.steps, of(epoch) as f32)).collect()
-    };
-    plot::losses(
-        &folder.join("loss.png"),
-        &plot::LossPlot {
-            title: &format!("{}, seed {seed}", folder.display()),
-            train: &curve(&|epoch| epoch.train_loss),
-            valid: &curve(&|epoch| epoch.valid_loss.unwrap_or(epoch.test_loss)),
-            baselines: experiment.guess.as_slice(),
-            unit: experiment.unit,
-        },
-    )?;
-    Ok(epochs)
+
+    /// The curves.
+    fn draw(&self, epochs: &[Epoch]) -> Result<()> {
+        let curve = |of: &dyn Fn(&Epoch) -> f64| -> Vec<(u64, f32)> {
+            epochs.iter().map(|epoch| (epoch.steps, of(epoch) as f32)).collect()
+        };
+        plot::losses(
+            &self.folder.join("loss.png"),
+            &plot::LossPlot {
+                title: &format!("{}, seed {}", self.folder.display(), self.seed),
+                train: &curve(&|epoch| epoch.train_loss),
+                each: "epoch",
+                valid: &curve(&|epoch| epoch.valid_loss.unwrap_or(epoch.test_loss)),
+                valid_name: if self.experiment.valid.is_some() { "validation" } else { "test" },
+                baselines: self.experiment.guess.as_slice(),
+                unit: self.experiment.unit,
+            },
+        )
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
@@ -19,6 +18,7 @@ use crate::audio::{self, Baselines};
 use crate::generate;
 use crate::info::describe;
 use crate::metrics::{Line, MetricsFile};
+use crate::shared::interrupt::stop_on_interrupt;
 use crate::shared::terminal::{self, Progress, grouped, say};
 use crate::shared::timing::timed;
 use crate::shared::{measure, plot};
@@ -80,20 +80,6 @@ pub fn train(args: &TrainArgs) -> Result<()> {
 fn limit(args: &TrainArgs) -> Result<Limit> {
     let time = args.time()?;
     Ok(Limit { steps: args.steps.or(if time.is_none() { Some(DEFAULT_STEPS) } else { None }), time })
-}
-
-/// What Ctrl-C sets.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            // Asked twice: at once. The last checkpoint is whole, for it was renamed into its place.
-            std::process::exit(130);
-        }
-    })
-    .context("Ctrl-C")?;
-    Ok(stop)
 }
 
 /// Trains until the limit or Ctrl-C, showing progress and writing metrics.
@@ -189,7 +175,9 @@ fn report(
         &plot::LossPlot {
             title: &format!("WaveNet, preset {}", args.preset),
             train: &metrics.training(),
+            each: "step",
             valid: &metrics.validation(),
+            valid_name: "validation",
             baselines: &named,
             unit: "nats a sample",
         },

@@ -10,6 +10,7 @@ The script also computes every case in float32 and prints how far PyTorch's own 
 README.md beside this file says what the files hold.
 """
 
+import argparse
 import json
 import warnings
 from pathlib import Path
@@ -17,7 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.numpy import save_file
+from safetensors.torch import load_model
 from torch import nn
 
 FOLDER = Path(__file__).resolve().parent
@@ -664,33 +667,90 @@ RECURRENT = [
     {"cell": "relu", "hidden": 6, "lengths": [6, 3, 1]},
     {"cell": "keras_gru", "hidden": 5},
     {"cell": "keras_gru", "hidden": 8, "initial": True},
+    {"cell": "gru", "hidden": 5, "layers": 2, "bidirectional": True, "lengths": [1, 6, 4], "initial": True},
+    {"cell": "lstm", "hidden": 5, "layers": 2, "bidirectional": True, "lengths": [5, 1, 6], "initial": True},
+    {"cell": "keras_gru", "hidden": 6, "lengths": [4, 0, 6], "initial": True},
+    {"cell": "keras_lstm", "hidden": 5},
+    {"cell": "keras_lstm", "hidden": 7, "forget_bias": 1.0, "lengths": [0, 6, 3], "initial": True},
+    {"cell": "gru", "hidden": 5, "mask": 0.4, "initial": True},
+    {"cell": "lstm", "hidden": 6, "mask": 0.4, "lengths": [6, 2, 5]},
+    {"cell": "tanh", "hidden": 5, "mask": 0.4},
+    {"cell": "keras_gru", "hidden": 7, "mask": 0.5, "lengths": [3, 6, 1], "initial": True},
+    {"cell": "keras_lstm", "hidden": 5, "mask": 0.5},
 ]
 
 
-class KerasGru(torch.nn.Module):
-    """Keras' GRU with reset_after=False and hard sigmoid gates, its weights in PyTorch's order (r, z, n) and layout."""
+class ByDefinition(torch.nn.Module):
+    """A recurrent layer step by step, for what torch.nn has not; names, gate order and layout of the weights are PyTorch's.
 
-    def __init__(self, inputs, hidden):
+    `keras_gru` and `keras_lstm` are the layers of Keras 2.0.8 (keras/layers/recurrent.py, `GRUCell.call` and `LSTMCell.call`):
+    one bias, the GRU's reset gate before the product, and gates `hard_sigmoid` (keras/backend, clip(0.2 x + 0.5, 0, 1)). Its
+    LSTM's order i, f, c, o is PyTorch's, its GRU's is z, r, h. A mask is what those layers' `recurrent_dropout` multiplies the
+    state by where a weight does, the same for all gates (`implementation=2`) and at all steps (Gal and Ghahramani 2016).
+    """
+
+    def __init__(self, cell, inputs, hidden):
         super().__init__()
-        self.hidden = hidden
-        self.weight_ih_l0 = torch.nn.Parameter(torch.zeros(3 * hidden, inputs))
-        self.weight_hh_l0 = torch.nn.Parameter(torch.zeros(3 * hidden, hidden))
-        self.bias_ih_l0 = torch.nn.Parameter(torch.zeros(3 * hidden))
+        self.cell, self.hidden = cell, hidden
+        gates = {"gru": 3, "lstm": 4}.get(cell.removeprefix("keras_"), 1)
+        self.weight_ih_l0 = torch.nn.Parameter(torch.zeros(gates * hidden, inputs))
+        self.weight_hh_l0 = torch.nn.Parameter(torch.zeros(gates * hidden, hidden))
+        self.bias_ih_l0 = torch.nn.Parameter(torch.zeros(gates * hidden))
+        if not cell.startswith("keras_"):
+            self.bias_hh_l0 = torch.nn.Parameter(torch.zeros(gates * hidden))
 
-    def forward(self, x, initial=None):
-        def gate(value):
-            return torch.clamp(0.2 * value + 0.5, 0.0, 1.0)
+    def gate(self, value):
+        return torch.clamp(0.2 * value + 0.5, 0.0, 1.0) if self.cell.startswith("keras_") else torch.sigmoid(value)
 
-        h = x.new_zeros(x.shape[0], self.hidden) if initial is None else initial[0]
-        r_weight, z_weight, n_weight = self.weight_hh_l0.chunk(3)
-        states = []
-        for t in range(x.shape[1]):
-            xr, xz, xn = F.linear(x[:, t], self.weight_ih_l0, self.bias_ih_l0).chunk(3, dim=-1)
-            r, z = gate(xr + h @ r_weight.T), gate(xz + h @ z_weight.T)
-            n = torch.tanh(xn + (r * h) @ n_weight.T)
-            h = z * h + (1 - z) * n
-            states.append(h)
-        return torch.stack(states, dim=1), h[None]
+    def step(self, given, states, mask):
+        """The states after a step; `given` is what the inputs add to the gates."""
+        h, weight, bias = states[0], self.weight_hh_l0, getattr(self, "bias_hh_l0", None)
+        read = h * mask
+        match self.cell:
+            case "gru":
+                xr, xz, xn = given.chunk(3, dim=-1)
+                hr, hz, hn = F.linear(read, weight, bias).chunk(3, dim=-1)
+                r, z = self.gate(xr + hr), self.gate(xz + hz)
+                return [(1 - z) * torch.tanh(xn + r * hn) + z * h]
+            case "keras_gru":
+                xr, xz, xn = given.chunk(3, dim=-1)
+                wr, wz, wn = weight.chunk(3)
+                r, z = self.gate(xr + read @ wr.T), self.gate(xz + read @ wz.T)
+                return [z * h + (1 - z) * torch.tanh(xn + (r * read) @ wn.T)]
+            case "lstm" | "keras_lstm":
+                i, f, g, o = (given + F.linear(read, weight, bias)).chunk(4, dim=-1)
+                c = self.gate(f) * states[1] + self.gate(i) * torch.tanh(g)
+                return [self.gate(o) * torch.tanh(c), c]
+            case "tanh":
+                return [torch.tanh(given + F.linear(read, weight, bias))]
+
+    def forward(self, x, initial, mask=None, lengths=None):
+        batch, time, _ = x.shape
+        count = 2 if self.cell.endswith("lstm") else 1
+        states = [x.new_zeros(batch, self.hidden)] * count if initial is None else [state[0] for state in initial]
+        mask = torch.ones_like(states[0]) if mask is None else mask[:, 0]
+        ends = torch.tensor([time] * batch if lengths is None else lengths)
+        outputs = []
+        for t in range(time):
+            given = F.linear(x[:, t], self.weight_ih_l0, self.bias_ih_l0)
+            there = (t < ends)[:, None]
+            after = self.step(given, states, mask)
+            states = [torch.where(there, new, old) for new, old in zip(after, states)]
+            outputs.append(torch.where(there, states[0], 0.0))
+        return torch.stack(outputs, dim=1), tuple(state[None] for state in states)
+
+
+def check_recurrent_definition():
+    """Where torch.nn has the same layer, both give the same."""
+    draw = Draw(12, torch.float64)
+    for cell, builtin in [("gru", nn.GRU), ("lstm", nn.LSTM), ("tanh", nn.RNN)]:
+        theirs, ours = builtin(4, 5, batch_first=True).double(), ByDefinition(cell, 4, 5).double()
+        ours.load_state_dict(theirs.state_dict())
+        x, states = draw.normal(2, 6, 4), [draw.normal(1, 2, 5) for _ in range(2 if cell == "lstm" else 1)]
+        y, last = theirs(x, tuple(states) if cell == "lstm" else states[0])
+        own, own_last = ours(x, states)
+        torch.testing.assert_close(own, y)
+        torch.testing.assert_close(own_last, last if cell == "lstm" else (last,))
 
 
 def recurrent_module(config, inputs):
@@ -701,13 +761,13 @@ def recurrent_module(config, inputs):
         "bias": config.get("bias", True),
         "batch_first": True,
     }
+    if config["cell"].startswith("keras_") or "mask" in config:
+        return ByDefinition(config["cell"], inputs, hidden)
     match config["cell"]:
         case "gru":
             return torch.nn.GRU(inputs, hidden, **options)
         case "lstm":
             return torch.nn.LSTM(inputs, hidden, **options)
-        case "keras_gru":
-            return KerasGru(inputs, hidden)
         case kind:
             return torch.nn.RNN(inputs, hidden, nonlinearity=kind, **options)
 
@@ -720,10 +780,14 @@ def recurrent_cases(dtype):
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.copy_(draw.normal(*parameter.shape, scale=0.5))
-        x = leaf(draw.normal(batch, time, inputs))
         hidden = config["hidden"]
+        if "forget_bias" in config:
+            # As Keras' `unit_forget_bias` starts them, which is what the layer under test starts with.
+            module.bias_ih_l0.data.zero_()
+            module.bias_ih_l0.data[hidden : 2 * hidden] = config["forget_bias"]
+        x = leaf(draw.normal(batch, time, inputs))
         walks = config.get("layers", 1) * (2 if config.get("bidirectional") else 1)
-        is_lstm = config["cell"] == "lstm"
+        is_lstm = config["cell"].endswith("lstm")
         tensors = {"x": x}
         names = ["h", "c"] if is_lstm else ["h"]
         initial = None
@@ -732,7 +796,15 @@ def recurrent_cases(dtype):
             tensors |= {f"{name}0": state for name, state in zip(names, states)}
             initial = tuple(states) if is_lstm else states[0]
         lengths = config.get("lengths")
-        if lengths:
+        if isinstance(module, ByDefinition):
+            mask = None
+            if "mask" in config:
+                share = config["mask"]
+                mask = draw.values((draw.rng.random((batch, 1, hidden)) >= share) / (1 - share))
+                tensors["mask"] = mask
+            y, last = module(x, states if config.get("initial") else None, mask, lengths)
+            last = last if is_lstm else last[0]
+        elif lengths:
             packed = torch.nn.utils.rnn.pack_padded_sequence(
                 x, torch.tensor(lengths), batch_first=True, enforce_sorted=False
             )
@@ -753,6 +825,214 @@ def recurrent_cases(dtype):
         for name, parameter in module.named_parameters():
             tensors[name], tensors[f"d{name}"] = parameter, parameter.grad
         cases.add(config | {"inputs": inputs, "batch": batch, "time": time}, **tensors)
+    return cases.configs, cases.tensors
+
+
+# Temporal convolutional networks
+
+TCN = {"inputs": 3, "channels": [5, 5], "kernel": 3, "batch": 2, "time": 11}
+
+TCNS = [
+    TCN | {"weight_norm": "hooks"},
+    TCN | {"weight_norm": "parametrizations"},
+    TCN | {"weight_norm": "hooks", "activation": "gelu"},
+    TCN | {"norm": "none", "activation": "glu", "causal": False},
+    TCN | {"norm": "layer"},
+    TCN | {"norm": "layer", "activation": "glu", "padding": "replicate"},
+    TCN | {"norm": "batch", "activation": "gelu"},
+    TCN | {"norm": "batch", "activation": "tanh", "causal": False, "padding": "reflect"},
+    TCN | {"weight_norm": "hooks", "causal": False, "padding": "replicate"},
+]
+
+
+class TcnLevel(nn.Module):
+    """A level of the TCN of Bai et al. (2018), with the names of their code."""
+
+    def __init__(self, config, inputs, channels, dilation):
+        super().__init__()
+        normed = {
+            "hooks": torch.nn.utils.weight_norm,
+            "parametrizations": torch.nn.utils.parametrizations.weight_norm,
+            None: lambda conv: conv,
+        }[config.get("weight_norm")]
+        self.gated = config.get("activation") == "glu"
+        self.activation = {
+            "relu": F.relu,
+            "tanh": torch.tanh,
+            "gelu": F.gelu,
+            "glu": lambda x: F.glu(x, dim=1),
+        }[config.get("activation", "relu")]
+        total = (config["kernel"] - 1) * dilation
+        self.pad = (total, 0) if config.get("causal", True) else (total // 2, total - total // 2)
+        self.padding = {"zeros": "constant"}.get(config.get("padding", "zeros"), config.get("padding"))
+        made = channels * (2 if self.gated else 1)
+
+        def conv(inputs):
+            return normed(nn.Conv1d(inputs, made, config["kernel"], dilation=dilation))
+
+        self.conv1, self.conv2 = conv(inputs), conv(channels)
+        norm = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}.get(config.get("norm"))
+        self.norm1, self.norm2 = (norm(made), norm(made)) if norm else (None, None)
+        # Their code has these modules twice in a state dict.
+        self.net = nn.Sequential(self.conv1, nn.Identity(), nn.ReLU(), nn.Dropout(0.0), self.conv2)
+        self.downsample = nn.Conv1d(inputs, channels, 1) if inputs != channels else None
+
+    def forward(self, x):
+        h = x
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            h = conv(F.pad(h, self.pad, self.padding))
+            if isinstance(norm, nn.LayerNorm):
+                h = norm(h.transpose(1, 2)).transpose(1, 2)
+            elif norm is not None:
+                h = norm(h)
+            h = self.activation(h)
+        h = h + (x if self.downsample is None else self.downsample(x))
+        return h if self.gated else self.activation(h)
+
+
+class Tcn(nn.Module):
+    """What their code calls `TemporalConvNet`, of `[batch, channels, time]`."""
+
+    def __init__(self, config):
+        super().__init__()
+        channels = [config["inputs"]] + config["channels"]
+        self.network = nn.Sequential(
+            *(TcnLevel(config, channels[i], channels[i + 1], 2**i) for i in range(len(channels) - 1))
+        )
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def tcn_cases(dtype):
+    draw, cases = Draw(13, dtype), OpCases()
+    for config in TCNS:
+        model = Tcn(config).to(dtype)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(draw.normal(*parameter.shape, scale=0.5))
+            running = {name: buffer for name, buffer in model.named_buffers() if "running" in name}
+            for buffer in running.values():
+                buffer.copy_(draw.normal(*buffer.shape).abs())
+        before = {name: buffer.clone() for name, buffer in running.items()}
+        x = leaf(draw.normal(config["batch"], config["time"], config["inputs"]))
+        y = model(x.transpose(1, 2)).transpose(1, 2)
+        dy = draw.normal(*y.shape)
+        y.backward(dy)
+        tensors = {"x": x, "dx": x.grad, "y": y, "dy": dy}
+        for name, parameter in model.named_parameters():
+            tensors[name], tensors[f"d{name}"] = parameter, parameter.grad
+        if running:
+            tensors |= before | {f"after.{name}": buffer for name, buffer in running.items()}
+            tensors["evaluated"] = model.eval()(x.transpose(1, 2)).transpose(1, 2)
+        cases.add(config, **tensors)
+    return cases.configs, cases.tensors
+
+
+def check_state_dict(folder):
+    """A state dict that the crate wrote, loaded by PyTorch, gives the outputs that the crate computed."""
+    with safe_open(folder / "outputs.safetensors", "pt") as file:
+        config = json.loads(file.metadata()["config"])
+        x, expected = file.get_tensor("x"), file.get_tensor("y")
+    for style in ["hooks", "parametrizations"]:
+        model = nn.ModuleDict({"tcn": Tcn(config | {"weight_norm": style})})
+        missing, unexpected = load_model(model, folder / "state_dict.safetensors")
+        assert not missing and not unexpected, (missing, unexpected)
+        y = model["tcn"](x.transpose(1, 2)).transpose(1, 2)
+        torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+        print(f"{folder}: {style}: outputs differ by at most {(y - expected).abs().max().item():.1e}")
+
+
+# Sentences
+
+
+class TextCnn(nn.Module):
+    """Kim's network (2014) for sentences padded with word 0, of which `lengths` says how long they are."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        words, dimensions, classes, filters = (config[key] for key in ["words", "dimensions", "classes", "filters"])
+        tables = {"random": ["trained"], "non-static": ["trained"], "static": ["static"], "multichannel": ["static", "trained"]}
+        self.tables = nn.ModuleDict(
+            {name: nn.Embedding(words, dimensions, padding_idx=0) for name in tables[config["channels"]]}
+        )
+        if "static" in self.tables:
+            self.tables["static"].weight.requires_grad_(False)
+        inputs = dimensions * len(self.tables)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(inputs, filters, width, padding=width - 1 if config["wide"] else 0) for width in config["widths"]
+        )
+        self.linear = nn.Linear(filters * len(self.convs), classes)
+
+    def forward(self, ids, lengths, dropout):
+        x = torch.cat([table(ids) for table in self.tables.values()], dim=-1).transpose(1, 2)
+        pooled = []
+        for conv, width in zip(self.convs, self.config["widths"]):
+            features = torch.relu(conv(x))
+            # The windows that see a word of the sentence, or nothing but words of it.
+            count = torch.where(lengths > 0, lengths + width - 1, 0) if self.config["wide"] else lengths - width + 1
+            hidden = torch.arange(features.shape[-1])[None, :] >= count[:, None]
+            maxima = features.masked_fill(hidden[:, None, :], -torch.inf).amax(dim=-1)
+            pooled.append(torch.where(count[:, None] > 0, maxima, 0.0))
+        return self.linear(torch.cat(pooled, dim=-1) * (1 - dropout))
+
+    def named(self, of):
+        """By the crate's names, in its layout; `of` says what of each parameter."""
+        tensors = {{"trained": "embedding.weight", "static": "static.weight"}[name]: of(table.weight) for name, table in self.tables.items()}
+        for i, conv in enumerate(self.convs):
+            tensors[f"convs.{i}.weight"] = conv_weight_to_crate(of(conv.weight))
+            tensors[f"convs.{i}.bias"] = of(conv.bias)
+        return tensors | {"linear.weight": of(self.linear.weight).T, "linear.bias": of(self.linear.bias)}
+
+
+def text_cnn_cases(dtype):
+    draw, cases = Draw(1408, dtype), OpCases()
+    sizes = {"words": 12, "dimensions": 5, "classes": 3, "filters": 6, "widths": [2, 3, 5], "steps": 4}
+    steps = {"rho": 0.95, "eps": 1e-6, "lr": 1.0, "max_norm": 0.9}
+    lengths = torch.tensor([7, 1, 0, 4, 2, 5])
+    for channels in ["random", "static", "non-static", "multichannel"]:
+        for wide in [True, False] if channels in ["random", "multichannel"] else [True]:
+            config = {"channels": channels, "wide": wide} | sizes | steps
+            model = TextCnn(config).to(dtype)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.copy_(draw.normal(*parameter.shape, scale=0.5))
+                for table in model.tables.values():
+                    table.weight[0] = 0.0
+                # One class' weights are short enough and two are too long.
+                model.linear.weight[0] *= 0.2
+            time = int(lengths.max())
+            ids = draw.ids(sizes["words"] - 1, len(lengths), time) + 1
+            ids = ids.masked_fill(torch.arange(time)[None, :] >= lengths[:, None], 0)
+            target = draw.ids(sizes["classes"], len(lengths))
+            tensors = {"ids": ids, "lengths": lengths, "target": target}
+            tensors |= {f"param.{name}": t.detach().clone() for name, t in model.named(lambda p: p).items()}
+            tensors["half"] = model(ids, lengths, 0.5)
+            trained = [p for p in model.parameters() if p.requires_grad]
+            optimizer = torch.optim.Adadelta(trained, lr=steps["lr"], rho=steps["rho"], eps=steps["eps"])
+            losses = []
+            for step in range(sizes["steps"]):
+                optimizer.zero_grad()
+                logits = model(ids, lengths, 0.0)
+                loss = F.cross_entropy(logits, target)
+                loss.backward()
+                losses.append(loss.detach())
+                if step == 0:
+                    gradient = lambda p: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+                    named = model.named(gradient)
+                    tensors["logits"] = logits
+                    tensors |= {f"grad.{name}": t for name, t in named.items() if name != "static.weight"}
+                optimizer.step()
+                with torch.no_grad():
+                    weight = model.linear.weight
+                    before = weight.norm(dim=1)
+                    weight.copy_(torch.renorm(weight, p=2, dim=0, maxnorm=steps["max_norm"]))
+                    if step == 0:
+                        assert (before > steps["max_norm"]).sum() == 2, before
+            tensors["losses"] = torch.stack(losses)
+            tensors |= {f"after.{name}": t.detach().clone() for name, t in model.named(lambda p: p).items()}
+            cases.add(config, **tensors)
     return cases.configs, cases.tensors
 
 
@@ -788,18 +1068,32 @@ def write(name, case):
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", help="files to write; all of them, if none is named")
+    parser.add_argument("--check", type=Path, help="instead: a folder that the crate's tests wrote a state dict to")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*weight_norm.*is deprecated")
     warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     check_published_sizes()
-    write("conv1d", conv_cases)
-    write("ops", op_cases)
-    write("pool", pool_cases)
-    write("optim", optim_cases)
-    write("optim_adaptive", adaptive_optim_cases)
-    write("recurrent", recurrent_cases)
+    if args.check:
+        return check_state_dict(args.check)
+    check_recurrent_definition()
+    files = {
+        "conv1d": conv_cases,
+        "ops": op_cases,
+        "pool": pool_cases,
+        "optim": optim_cases,
+        "optim_adaptive": adaptive_optim_cases,
+        "recurrent": recurrent_cases,
+        "tcn": tcn_cases,
+        "text_cnn": text_cnn_cases,
+    }
     for name, config in WAVENETS.items():
-        write(name, lambda dtype, config=config: wavenet_case(config, dtype))
+        files[name] = lambda dtype, config=config: wavenet_case(config, dtype)
+    for name in args.names or files:
+        write(name, files[name])
 
 
 if __name__ == "__main__":

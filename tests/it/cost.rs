@@ -1,7 +1,7 @@
 //! What a program says that it costs is what the benchmark's workloads state: arithmetic and parameters.
 
 use receptive::graph::{Cost, Extent, Graph, Init, Program, Shape};
-use receptive::nn::{WaveNet, WaveNetConfig};
+use receptive::nn::{Channels, TextCnn, TextCnnConfig, WaveNet, WaveNetConfig};
 use receptive::ops::{self, Activation, Geometry};
 use receptive::optim::{self, OptimizerConfig};
 use serde_json::Value;
@@ -91,4 +91,24 @@ fn elementwise_operators_only_move_bytes() {
     assert_eq!(program.cost(Extent { batch: 2, time: 10 }).unwrap(), expected(20));
     assert_eq!(program.cost(Extent { batch: 1, time: 3 }).unwrap(), expected(3));
     assert!(program.cost(Extent { batch: 3, time: 3 }).is_err());
+}
+
+#[test]
+fn a_step_of_a_sentence_cnn_costs_what_the_workload_states_but_for_places_that_did_not_win() {
+    for (name, numbers) in sizes("textcnn") {
+        let config = TextCnnConfig {
+            dimensions: number(&numbers, "embed"),
+            widths: serde_json::from_value(numbers["widths"].clone()).unwrap(),
+            filters: number(&numbers, "filters"),
+            wide: false,
+            ..TextCnnConfig::kim(number(&numbers, "vocab"), number(&numbers, "classes"), Channels::Random)
+        };
+        let extent = Extent { batch: number(&numbers, "batch"), time: number(&numbers, "length") };
+        // The workload's gradients of weights and input are products over all places of a filter, these over one of a sentence.
+        let of_place = |width: usize| 2 * 2 * extent.batch * width * config.dimensions * config.filters;
+        let saved: usize = config.widths.iter().map(|&width| (extent.time - width) * of_place(width)).sum();
+        let program = TextCnn::new(config).unwrap().training(extent, &OptimizerConfig::default()).unwrap().program;
+        assert_eq!(program.cost(extent).unwrap().flops + saved as u64, numbers["flops"], "{name}");
+        assert_eq!(program.params().count(), number(&numbers, "parameters"), "{name}");
+    }
 }

@@ -55,7 +55,8 @@ fn a_forecaster_is_measured_drawn_kept_and_used() {
     }
     let result = json(&path.join("out/result.json"));
     // The last row seen is two before the window's end, the row to forecast five after it.
-    let (mae, count) = (&result["results"][0]["test"]["mae"], &result["results"][0]["test"]["count"]);
+    let test = &result["results"][0]["runs"][0]["test"];
+    let (mae, count) = (&test["mae"], &test["count"]);
     assert!((mae.as_f64().unwrap() - 7.0).abs() < 1e-4, "{result}");
     assert_eq!(count.as_u64(), Some(50 - 12 - 5), "{result}");
     assert_eq!(std::fs::read(path.join("out/forecast.png")).unwrap()[1..4], *b"PNG");
@@ -78,6 +79,32 @@ fn a_forecaster_is_measured_drawn_kept_and_used() {
     assert_eq!(json(&path.join("all/compare.json"))["results"][0]["model"], "naive");
     assert_eq!(json(&path.join("all/compare.json"))["results"].as_array().unwrap().len(), 5);
     assert_eq!(std::fs::read(path.join("all/compare.png")).unwrap()[1..4], *b"PNG");
+}
+
+#[test]
+fn a_training_goes_on_where_it_was_with_each_seed() {
+    let folder = folder();
+    let path = folder.path();
+    let train = format!("train --model dense --data table.csv {WINDOWS} --device cpu --seed 3 --seeds 2");
+    let (stdout, _) = run(path, &format!("{train} --epochs 3 --out straight"), 0);
+    assert!(stdout.contains(" ± "), "{stdout}");
+    run(path, &format!("{train} --epochs 2 --out again"), 0);
+    run(path, &format!("{train} --epochs 3 --out again --resume"), 0);
+    for file in ["model.safetensors", "seed-3/model.safetensors", "seed-4/checkpoint.safetensors"] {
+        let [straight, again] = ["straight", "again"].map(|run| std::fs::read(path.join(run).join(file)).unwrap());
+        assert!(straight == again, "{file} differs");
+    }
+    let result = json(&path.join("again/result.json"));
+    let runs = result["results"][0]["runs"].as_array().unwrap();
+    assert_eq!(runs.iter().map(|run| run["seed"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 4]);
+    // The model that is kept is that of the seed with the least error on the validation part.
+    let error = |run: &Value| run["valid"]["mae"].as_f64().unwrap();
+    let best = if error(&runs[0]) <= error(&runs[1]) { 3 } else { 4 };
+    let kept = std::fs::read(path.join("again/model.safetensors")).unwrap();
+    assert!(kept == std::fs::read(path.join(format!("again/seed-{best}/model.safetensors"))).unwrap());
+    // Another learning rate is allowed, another batch is another training.
+    let (_, stderr) = run(path, &format!("{train} --epochs 4 --batch 7 --out again --resume"), 1);
+    assert!(stderr.contains("--resume") && stderr.contains("batch"), "{stderr}");
 }
 
 #[test]

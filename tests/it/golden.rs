@@ -73,6 +73,15 @@ impl Golden {
             .collect()
     }
 
+    /// Checks that all tensors of a safetensors file are as those of this one.
+    pub fn assert_holds(&self, bytes: &[u8]) {
+        let (theirs, ours) = (SafeTensors::deserialize(&self.bytes).unwrap(), SafeTensors::deserialize(bytes).unwrap());
+        assert!(!ours.is_empty());
+        for (name, tensor) in ours.iter() {
+            assert_eq!(tensor, theirs.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}")), "{name}");
+        }
+    }
+
     fn words<T>(&self, name: &str, dtype: Dtype, read: fn([u8; 4]) -> T) -> Vec<T> {
         let file = SafeTensors::deserialize(&self.bytes).unwrap();
         let tensor = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));

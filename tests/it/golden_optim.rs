@@ -322,6 +322,100 @@ fn both_executors_agree_and_padding_stays_zero() {
     }
 }
 
+/// A model whose second parameter is held to a norm, and with `frozen` one that is not trained between them.
+fn held(config: &OptimizerConfig, max_norm: Option<f32>, frozen: bool) -> Model {
+    let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap();
+    let (mut grads, mut seeds) = (vec![], vec![]);
+    for (index, (rows, channels)) in [(70, 9), (700, 6), (3, 2)].into_iter().enumerate() {
+        let shape = Shape::new(1, rows, channels);
+        let param = graph.param(&format!("param{index}"), shape, Init::Normal { std: 0.05 }, true).unwrap();
+        if let Some(max_norm) = max_norm.filter(|_| index == 1) {
+            graph.constrain(param, max_norm).unwrap();
+        }
+        if frozen && index == 0 {
+            graph.untrained("frozen", Shape::new(1, 5, 7), Init::Normal { std: 1.0 }).unwrap();
+        }
+        let grad = graph.input(&format!("grad{index}"), rows as isize - 1, channels).unwrap();
+        grads.push(grad);
+        seeds.push((param, grad));
+    }
+    let gradients = graph.backward_from(&seeds).unwrap();
+    let updates = optim::append(&mut graph, &gradients, config).unwrap();
+    Model { program: Arc::new(graph.finish(&[], &[updates.grad_norm]).unwrap()), grads }
+}
+
+fn held_grads(step: u32) -> Vec<Vec<f32>> {
+    let draw = |(index, elements)| {
+        let mut random = Random::new(6, step, index);
+        (0..elements).map(|_| random.normal()).collect()
+    };
+    [(0, 70 * 9), (1, 700 * 6), (2, 6)].into_iter().map(draw).collect()
+}
+
+#[test]
+fn norms_are_held_within_the_update() {
+    let max_norm = 1.2;
+    for config in configs() {
+        let (free, model) = (held(&config, None, false), held(&config, Some(max_norm), true));
+        let mut initial = model.params().initial(3);
+        // One channel is shorter than that, the others are not.
+        let constrained = model.params().find("param1").unwrap();
+        let mut values = constrained.gather(&initial);
+        values.iter_mut().step_by(6).for_each(|value| *value *= 0.1);
+        constrained.scatter(&values, &mut initial);
+        let [cpu, gpu] = devices().map(|device| {
+            let mut run = model.start(&device, &initial);
+            run.step(1e-3, &held_grads(0));
+            let first = run.flat(State::Params);
+            for step in 1..6 {
+                run.step(1e-3, &held_grads(step));
+            }
+            let frozen = model.params().find("frozen").unwrap();
+            assert_eq!(frozen.gather(&run.flat(State::Params)), frozen.gather(&initial), "{config:?} on {device}");
+            (first, run.flat(State::Params), run.norms())
+        });
+        assert_close(&format!("after the steps, {config:?}"), &gpu.1, &cpu.1, 1e-5, 1e-4);
+        assert_close(&format!("norms, {config:?}"), &gpu.2, &cpu.2, 0.0, 1e-5);
+
+        // The first step, from what it is without a norm.
+        let mut flat = vec![0.0; free.params().flat_len()];
+        for param in free.params().iter() {
+            param.scatter(&model.params().find(&param.name).unwrap().gather(&initial), &mut flat);
+        }
+        let mut run = free.start(&Device::Cpu, &flat);
+        run.step(1e-3, &held_grads(0));
+        let unheld = run.flat(State::Params);
+        for param in free.params().iter() {
+            let mut expected = param.gather(&unheld);
+            if param.name == "param1" {
+                let norms: Vec<f32> = (0..6)
+                    .map(|channel| expected.iter().skip(channel).step_by(6).map(|w| w * w).sum::<f32>().sqrt())
+                    .collect();
+                assert!(norms.iter().any(|&n| n > max_norm) && norms.iter().any(|&n| n < max_norm), "{norms:?}");
+                let factors = norms.iter().map(|&n| if n > max_norm { max_norm / (n + 1e-7) } else { 1.0 });
+                expected.iter_mut().zip(factors.collect::<Vec<_>>().iter().cycle()).for_each(|(w, f)| *w *= f);
+            }
+            for (device, flat) in devices().iter().zip([&cpu.0, &gpu.0]) {
+                let actual = model.params().find(&param.name).unwrap().gather(flat);
+                assert_close(&format!("{}, {config:?} on {device}", param.name), &actual, &expected, 1e-6, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_trained_parameters_are_held_to_a_positive_norm() {
+    let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap();
+    let trained = graph.param("trained", Shape::vector(3), Init::Zeros, true).unwrap();
+    let frozen = graph.untrained("frozen", Shape::vector(3), Init::Zeros).unwrap();
+    let input = graph.input("input", 0, 3).unwrap();
+    assert!(matches!(graph.constrain(trained, 0.0), Err(Error::Config(_))));
+    assert!(matches!(graph.constrain(frozen, 1.0), Err(Error::Graph(_))));
+    assert!(matches!(graph.constrain(input, 1.0), Err(Error::Graph(_))));
+    graph.constrain(trained, 1.0).unwrap();
+    assert_eq!(graph.params().count(), 3);
+}
+
 #[test]
 fn every_run_gives_the_same_bits() {
     let bits = |vectors: [Vec<f32>; 5]| vectors.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>());

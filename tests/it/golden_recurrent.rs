@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use receptive::Device;
 use receptive::exec::{Executor, Store};
-use receptive::graph::{Extent, Graph, Init, Shape, State, TensorId, pad4};
-use receptive::nn::{Biases, RecurrentConfig, RecurrentNet, RecurrentOptions};
-use receptive::ops::Cell;
+use receptive::graph::{Extent, Graph, Init, ParamLayout, Shape, State, TensorId, pad4};
+use receptive::nn::{Biases, RecurrentConfig, RecurrentNet, RecurrentOptions, RecurrentOutputs};
+use receptive::ops::{self, Activation, Cell, Geometry, RecurrentInputs};
 use serde_json::Value;
 
 use crate::golden::{Golden, number, path};
@@ -19,10 +19,11 @@ fn config(case: &Value) -> RecurrentConfig {
         "gru" => Cell::Gru { reset_after: true, hard: false },
         "keras_gru" => Cell::Gru { reset_after: false, hard: true },
         "lstm" => Cell::Lstm { hard: false },
+        "keras_lstm" => Cell::Lstm { hard: true },
         other => Cell::Elman { relu: other == "relu" },
     };
     let biases = match (case["cell"].as_str(), flag("bias")) {
-        (Some("keras_gru"), _) => Biases::Single,
+        (Some("keras_gru" | "keras_lstm"), _) => Biases::Single,
         (_, Some(false)) => Biases::None,
         _ => Biases::Double,
     };
@@ -30,6 +31,7 @@ fn config(case: &Value) -> RecurrentConfig {
         layers: case.get("layers").map_or(1, |layers| layers.as_u64().unwrap() as usize),
         bidirectional: flag("bidirectional").unwrap_or(false),
         biases,
+        forget_bias: case.get("forget_bias").map(|bias| bias.as_f64().unwrap() as f32),
         ..RecurrentConfig::new(cell, number(case, "hidden"))
     }
 }
@@ -49,6 +51,39 @@ fn state(file: &Golden, names: [String; 2], config: &RecurrentConfig, walk: usiz
         }
     }
     state
+}
+
+/// One layer with a mask that is given; a network draws its own.
+fn masked(
+    graph: &mut Graph,
+    config: &RecurrentConfig,
+    x: TensorId,
+    mask: TensorId,
+    options: &RecurrentOptions,
+) -> RecurrentOutputs {
+    let (inputs, width) = (graph.shape(x).channels, config.cell.gates() * config.hidden);
+    let mut param = |name: &str, shape| graph.param(&format!("rnn.{name}_l0"), shape, Init::Zeros, false).unwrap();
+    let weight = param("weight_ih", Shape::new(1, inputs, width));
+    let recurrent = param("weight_hh", Shape::new(1, config.hidden, width));
+    let bias = param("bias_ih", Shape::vector(width));
+    let second = (config.biases == Biases::Double).then(|| param("bias_hh", Shape::vector(width)));
+    let given = ops::conv1d(graph, x, weight, Some(bias), Geometry::pointwise(), Activation::Identity).unwrap();
+    let (initial, lengths) = (options.initial.first().copied(), options.lengths);
+    let inputs = RecurrentInputs { bias: second, initial, mask: Some(mask), lengths, reverse: false };
+    let states = ops::recurrent(graph, config.cell, given, recurrent, inputs).unwrap();
+    let last = vec![ops::final_state(graph, states, initial, lengths, false).unwrap()];
+    RecurrentOutputs { sequence: ops::slice(graph, states, 0, config.hidden).unwrap(), last }
+}
+
+/// The case's weights. Where forget gates start open, the biases are to be those already that the layer starts with.
+fn weights(file: &Golden, bytes: &[u8], index: usize, config: &RecurrentConfig, layout: &ParamLayout) -> Vec<f32> {
+    let mut flat = layout.initial(0);
+    let biases = |flat: &[f32]| flat[layout.find("rnn.bias_ih_l0").unwrap().offset..][..4 * config.hidden].to_vec();
+    if config.forget_bias.is_some() {
+        assert_eq!(biases(&flat), file.reals(&format!("{index}.bias_ih_l0")), "what case {index} starts with");
+    }
+    config.load_state_dict(bytes, &format!("{index}."), layout, "rnn.", &mut flat).unwrap();
+    flat
 }
 
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
@@ -83,7 +118,14 @@ fn check(file: &Golden, bytes: &[u8], index: usize, case: &Value, device: &Devic
     }
     let lengths: Option<Vec<u32>> = case.get("lengths").map(|lengths| serde_json::from_value(lengths.clone()).unwrap());
     options.lengths = lengths.as_ref().map(|_| graph.input_ids_fixed("lengths", 1).unwrap());
-    let outputs = net.append(&mut graph, "rnn.", x, &options).unwrap();
+    let outputs = match case.get("mask") {
+        Some(_) => {
+            let shape = Shape::new(batch, 1, config.hidden);
+            let mask = given(&mut graph, "mask", shape, file.reals(&name("mask")));
+            masked(&mut graph, &config, x, mask, &options)
+        }
+        None => net.append(&mut graph, "rnn.", x, &options).unwrap(),
+    };
 
     let y_shape = graph.shape(outputs.sequence);
     let mut seeds = vec![(outputs.sequence, given(&mut graph, "dy", y_shape, file.reals(&name("dy"))))];
@@ -95,8 +137,8 @@ fn check(file: &Golden, bytes: &[u8], index: usize, case: &Value, device: &Devic
     let program = Arc::new(graph.finish(&kept, &[]).unwrap());
 
     let layout = program.params();
-    let mut flat = layout.initial(0);
-    config.load_state_dict(bytes, &name(""), layout, "rnn.", &mut flat).unwrap();
+    let mut flat = weights(file, bytes, index, &config, layout);
+    file.assert_holds(&config.state_dict(&name(""), layout, "rnn.", &flat).unwrap());
     for (tensor, value) in &values {
         layout.iter().find(|param| param.tensor == *tensor).unwrap().scatter(value, &mut flat);
     }
@@ -149,7 +191,7 @@ fn recurrent_layers() {
         }
         cases += 1;
     }
-    assert_eq!(cases, 14);
+    assert_eq!(cases, 24);
 }
 
 #[test]

@@ -6,13 +6,14 @@ use receptive::data::{DataError, Prefetch};
 use receptive::exec::{Executor, Store};
 use receptive::graph::{Extent, Graph, Init, Precision, Program, Shape, State, StepArgs, TensorId};
 use receptive::nn::{WaveNet, WaveNetConfig};
-use receptive::ops::{self, Activation, Geometry, Reduction};
+use receptive::ops::{self, Activation, Geometry, RecurrentInputs, Reduction};
 use receptive::optim::{self, LossScale, OptimizerConfig};
 use receptive::train::{Event, Scaling, Task, Trainer, TrainerOptions};
 use receptive::{Device, Error, Result};
 use serde_json::{Value, json};
 
 use crate::support::{floor_gpu, gpu};
+use crate::tiny_recurrent::{self, GRU, LSTM};
 use crate::tiny_wavenet::{config, losses, optimizer, options, scalar_config, state_bits, task_in, train};
 
 /// With `f16` in shaders where the device has it, and without.
@@ -62,6 +63,61 @@ fn training_curves_stay_together() {
             let off = (validation - expected_validation).abs();
             assert!(off <= 0.02 * expected_validation, "{device}: {validation} in f16, {expected_validation} in f32");
         }
+    }
+}
+
+#[test]
+fn training_curves_of_recurrent_layers_stay_together() {
+    for cell in [GRU, LSTM] {
+        let run = |device: &Device, precision| {
+            let options = TrainerOptions { learning_rate: 1e-2, ..options() };
+            let mut trainer = Trainer::new(tiny_recurrent::task(cell, precision), device, options).unwrap();
+            let events = train(&mut trainer, 200).unwrap().1;
+            (losses(&events), trainer.validate().unwrap().unwrap(), scalings(&events))
+        };
+        let (expected, expected_validation, _) = run(&gpu(), Precision::F32);
+        assert!(expected_validation < 0.8 * expected[0], "it does not learn: {expected_validation}, {expected:?}");
+        for device in gpus() {
+            let (actual, validation, scaling) = run(&device, Precision::F16);
+            let skipped = scaling.last().unwrap().unwrap().skipped;
+            assert!(skipped == 0, "{cell:?} on {device}: {skipped} steps left out");
+            assert!(actual != expected, "{device} computed in f32");
+            for (window, (f16, f32)) in actual.chunks(20).zip(expected.chunks(20)).enumerate() {
+                let [f16, f32] = [f16, f32].map(|losses| losses.iter().sum::<f32>() / losses.len() as f32);
+                let what = format!("{cell:?}, steps from {} on {device}", window * 20);
+                assert!((f16 - f32).abs() <= 0.03 * f32, "{what}: {f16} and {f32}");
+            }
+            let off = (validation - expected_validation).abs();
+            assert!(off <= 0.05 * expected_validation, "{cell:?} on {device}: {validation} and {expected_validation}");
+        }
+    }
+}
+
+/// What a walk is given is rounded; its states and what they are made of are not, over any number of steps.
+#[test]
+fn recurrent_walks_stay_in_f32() {
+    const HIDDEN: usize = 6;
+    let exact = |values: Vec<f32>| values.into_iter().map(|v| half::f16::from_f32(v).to_f32()).collect::<Vec<f32>>();
+    for (device, cell) in gpus().into_iter().zip([GRU, LSTM]) {
+        let extent = Extent { batch: 2, time: 300 };
+        let width = cell.gates() * HIDDEN;
+        let [f16, f32] = [Precision::F16, Precision::F32].map(|precision| {
+            let mut graph = Graph::new(extent).unwrap().with_precision(precision);
+            let x = graph.input("x", 0, width).unwrap();
+            let uniform = Init::Uniform { bound: 0.5 };
+            let weight = graph.param("weight", Shape::new(1, HIDDEN, width), uniform, true).unwrap();
+            let states = ops::recurrent(&mut graph, cell, x, weight, RecurrentInputs::default()).unwrap();
+            let program = Arc::new(graph.finish(&[states], &[]).unwrap());
+            let store = Store::new(&device);
+            store.write(State::Params, &exact(program.params().initial(1))).unwrap();
+            let mut executor = Executor::new(&program, &store).unwrap();
+            let values = (0..extent.batch * extent.time * width).map(|i| (i as f32 * 0.7).sin()).collect();
+            executor.write(x, &exact(values)).unwrap();
+            executor.run(&StepArgs::default()).unwrap();
+            executor.read(states).unwrap()
+        });
+        assert!(f16 == f32, "{cell:?} on {device}");
+        assert!(exact(f32.clone()) != f32, "any number is one of f16");
     }
 }
 

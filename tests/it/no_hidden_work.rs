@@ -8,14 +8,15 @@ use receptive::data::{Batch, Split};
 use receptive::device::Gpu;
 use receptive::exec::{Executor, Store, Timing};
 use receptive::graph::{Extent, Precision, State, StepArgs};
-use receptive::nn::{WaveNet, WaveNetProgram};
-use receptive::train::{Limit, Trainer, TrainerOptions};
+use receptive::nn::{SequenceProgram, WaveNet, WaveNetProgram};
+use receptive::train::{Limit, Task, Trainer, TrainerOptions};
 
 use crate::support::{self, assert_close};
+use crate::tiny_recurrent::{self, GRU, LSTM};
 use crate::tiny_wavenet::{BATCH, CHUNK, chunks, config, devices, optimizer, options, task, task_in};
 
 /// Everything that a GPU holds: wgpu's own count, and the crate's.
-fn held(gpu: &Gpu) -> [isize; 8] {
+pub fn held(gpu: &Gpu) -> [isize; 8] {
     let hal = gpu.device().get_internal_counters().hal;
     [
         hal.buffers.read(),
@@ -37,14 +38,21 @@ pub fn own_gpu() -> Device {
 #[test]
 fn a_thousand_steps_create_nothing() {
     for (precision, more) in [(Precision::F32, 1000), (Precision::F16, 300)] {
-        steps_create_nothing(precision, more);
+        steps_create_nothing(task_in(config(), optimizer(), precision), more);
     }
 }
 
-fn steps_create_nothing(precision: Precision, more: u64) {
+#[test]
+fn steps_of_recurrent_layers_create_nothing_either() {
+    for (cell, precision) in [(GRU, Precision::F32), (LSTM, Precision::F16)] {
+        steps_create_nothing(tiny_recurrent::task(cell, precision), 250);
+    }
+}
+
+fn steps_create_nothing<T: Task>(task: T, more: u64) {
     let device = own_gpu();
     let gpu = device.as_gpu().unwrap();
-    let task = task_in(config(), optimizer(), precision);
+    let precision = task.program().precision();
     let mut trainer = Trainer::new(task, &device, TrainerOptions { valid_every: 100, ..options() }).unwrap();
     let steps = |trainer: &mut Trainer<_>, steps| {
         trainer.run(Limit::steps(steps), &AtomicBool::new(false), &mut |_| ()).unwrap()
@@ -141,6 +149,22 @@ pub fn three_steps(
     (losses, store.read(State::Params).unwrap())
 }
 
+/// Bind groups, pipelines and kernels that a GPU holds.
+fn counts(device: &Device) -> Option<[isize; 3]> {
+    let of = |gpu: &Gpu| {
+        let held = held(gpu);
+        [held[2], held[3], held[7]]
+    };
+    device.as_gpu().map(|gpu| of(gpu))
+}
+
+fn resize_for_nothing(executor: &mut Executor, device: &Device, extent: Extent) {
+    let all = || (counts(device), device.as_gpu().map(|gpu| gpu.buffers_created()));
+    let before = all();
+    executor.resize(extent).unwrap();
+    assert_eq!(all(), before, "{extent:?} on {device}");
+}
+
 #[test]
 fn a_shorter_extent_costs_nothing_and_gives_the_same() {
     let model = WaveNet::new(config()).unwrap();
@@ -152,17 +176,10 @@ fn a_shorter_extent_costs_nothing_and_gives_the_same() {
         executor.set_poison(true).unwrap();
         let (full_losses, full_weights) = three_steps(&program, &mut executor, &store, full);
         for extent in [Extent { batch: 1, time: 57 }, Extent { batch: 2, time: 10 }, Extent { batch: 1, time: 9 }] {
-            let counts = |device: &Device| {
-                device.as_gpu().map(|gpu| {
-                    let held = held(gpu);
-                    [held[2], held[3], held[7]]
-                })
-            };
-            let before = (counts(&device), device.as_gpu().map(|gpu| gpu.buffers_created()));
-            executor.resize(extent).unwrap();
-            assert_eq!((counts(&device), device.as_gpu().map(|gpu| gpu.buffers_created())), before);
+            let before = counts(&device);
+            resize_for_nothing(&mut executor, &device, extent);
             let resized = three_steps(&program, &mut executor, &store, extent);
-            assert_eq!(counts(&device), before.0);
+            assert_eq!(counts(&device), before);
 
             let planned_program = model.training(extent, &optimizer()).unwrap();
             let planned_store = Store::new(&device);
@@ -175,5 +192,60 @@ fn a_shorter_extent_costs_nothing_and_gives_the_same() {
         // And back again.
         executor.resize(full).unwrap();
         assert!(three_steps(&program, &mut executor, &store, full) == (full_losses, full_weights), "{device}");
+    }
+}
+
+/// Three steps of a recurrent model on the first rows and positions of its examples: the losses and the weights.
+fn recurrent_steps(
+    program: &SequenceProgram,
+    executor: &mut Executor,
+    store: &Store,
+    extent: Extent,
+) -> (Vec<f32>, Vec<f32>) {
+    store.write(State::Params, &program.program.params().initial(3)).unwrap();
+    for state in [State::FirstMoment, State::SecondMoment, State::Counters] {
+        let zeros = vec![0.0; store.read(state).unwrap().len()];
+        store.write(state, &zeros).unwrap();
+    }
+    let (values, targets) = tiny_recurrent::examples(1, tiny_recurrent::BATCH);
+    let rows = values.chunks(tiny_recurrent::TIME * tiny_recurrent::CHANNELS).take(extent.batch);
+    let input: Vec<f32> = rows.flat_map(|row| row[..extent.time * tiny_recurrent::CHANNELS].to_vec()).collect();
+    let mut losses = vec![];
+    for step in 0..3 {
+        executor.write(program.input, &input).unwrap();
+        executor.write(program.target, &targets[..extent.batch * tiny_recurrent::CHANNELS]).unwrap();
+        executor.run(&StepArgs { learning_rate: 1e-2, step, seed: 7 }).unwrap();
+        losses.extend(executor.wait().unwrap().into_iter().map(|metrics| metrics.values[0]));
+    }
+    (losses, store.read(State::Params).unwrap())
+}
+
+#[test]
+fn a_shorter_extent_of_recurrent_layers_costs_nothing_either() {
+    let full = Extent { batch: tiny_recurrent::BATCH, time: tiny_recurrent::TIME };
+    for (device, cell) in [(Device::cpu(), LSTM), (own_gpu(), LSTM), (own_gpu(), GRU)] {
+        let model = tiny_recurrent::model(cell, Precision::F32);
+        let made = |extent: Extent| {
+            let program = model.training(extent, &optimizer()).unwrap();
+            let store = Store::new(&device);
+            let executor = Executor::new(&program.program, &store).unwrap();
+            (program, store, executor)
+        };
+        let (program, store, mut executor) = made(full);
+        executor.set_poison(true).unwrap();
+        let whole = recurrent_steps(&program, &mut executor, &store, full);
+        for extent in [Extent { batch: 3, time: 11 }, Extent { batch: 1, time: 1 }] {
+            let before = counts(&device);
+            resize_for_nothing(&mut executor, &device, extent);
+            let resized = recurrent_steps(&program, &mut executor, &store, extent);
+            assert_eq!(counts(&device), before);
+            let (program, store, mut executor) = made(extent);
+            let expected = recurrent_steps(&program, &mut executor, &store, extent);
+            let what = format!("{cell:?}, {extent:?} on {device}");
+            assert_close(&format!("losses of {what}"), &resized.0, &expected.0, 0.0, 1e-5);
+            assert_close(&format!("weights of {what}"), &resized.1, &expected.1, 1e-5, 1e-4);
+        }
+        executor.resize(full).unwrap();
+        assert!(recurrent_steps(&program, &mut executor, &store, full) == whole, "{cell:?} on {device}");
     }
 }

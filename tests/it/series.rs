@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use receptive::data::Prefetch;
 use receptive::data::series::{
     ForecastError, LeftOut, Missing, Normalisation, Part, ReadOptions, Series, SeriesError, SeriesParts, SeriesSplit,
-    TextColumns, WindowBatch, WindowOptions, WindowSchedule, Windows,
+    TextColumns, WindowBatch, WindowOptions, Windows,
 };
+use receptive::data::{Order, Prefetch};
 use receptive::random::Random;
 use tempfile::TempDir;
 
@@ -391,8 +391,6 @@ fn too_few_rows_or_impossible_options_are_errors() {
     }
     let huge = WindowOptions { lookback: usize::MAX, step: 1, delay: usize::MAX, stride: 1 };
     assert!(matches!(parts(&huge), Err(SeriesError::TooFewRows { part: Part::Train, .. })));
-    let windows = parts(&WindowOptions { lookback: 3, ..options }).unwrap().train;
-    assert!(matches!(WindowSchedule::new(0, &windows, 0), Err(SeriesError::Option { name: "batch", .. })));
     let foreign = Normalisation { mean: vec![0.0], deviation: vec![1.0] };
     let error = Windows::new(&series, "x", &foreign, (Part::Whole, 0..40), &options).unwrap_err();
     assert!(matches!(error, SeriesError::Option { name: "normalisation", .. }), "{error}");
@@ -433,9 +431,9 @@ fn a_training_batch_depends_on_seed_and_step_only() {
     let series = ramp(200, &[80]);
     let options = WindowOptions { lookback: 8, step: 2, delay: 1, stride: 1 };
     let windows = SeriesParts::new(&series, "up", &SeriesSplit::default(), &options).unwrap().train;
-    let mut straight = WindowSchedule::new(9, &windows, 13).unwrap();
-    assert_eq!(straight.steps_per_round(), windows.len().div_ceil(13));
-    let all: Vec<usize> = (0..3 * windows.len() as u64).flat_map(|step| straight.windows(step)).collect();
+    let order = |seed| Order::new(seed, windows.len(), true);
+    let mut straight = order(9);
+    let all: Vec<usize> = (0..3 * windows.len() as u64).flat_map(|step| straight.units(step, 13)).collect();
     let rounds: Vec<&[usize]> = all.chunks(windows.len()).collect();
     for round in &rounds {
         assert_eq!(round.iter().copied().collect::<BTreeSet<_>>(), (0..windows.len()).collect::<BTreeSet<_>>());
@@ -444,21 +442,21 @@ fn a_training_batch_depends_on_seed_and_step_only() {
     assert_ne!(rounds[0], rounds[1]);
     // A resumed run, which begins with another step, makes the same batches; ahead of time as well.
     let (mut expected, mut found) = (WindowBatch::default(), WindowBatch::default());
-    let (mut ahead, own) = (WindowSchedule::new(9, &windows, 13).unwrap(), windows.clone());
+    let (mut ahead, own) = (order(9), windows.clone());
     let make = move |step, batch: &mut WindowBatch| {
-        ahead.fill(&own, step, batch);
+        own.fill(&ahead.units(step, 13), batch);
         Ok::<(), SeriesError>(())
     };
     let mut prefetch = Prefetch::new(40, vec![WindowBatch::default(); 2], make).unwrap();
     for step in 40..80 {
-        straight.fill(&windows, step, &mut expected);
-        let mut fresh = WindowSchedule::new(9, &windows, 13).unwrap();
-        fresh.windows(1000 - step);
-        fresh.fill(&windows, step, &mut found);
+        windows.fill(&straight.units(step, 13), &mut expected);
+        let mut fresh = order(9);
+        fresh.units(1000 - step, 13);
+        windows.fill(&fresh.units(step, 13), &mut found);
         assert_eq!(found, expected, "step {step}");
         assert_eq!(prefetch.next().unwrap(), (step, &expected));
     }
-    let mut other = WindowSchedule::new(10, &windows, 13).unwrap();
-    assert_ne!(other.windows(0), straight.windows(0));
-    other.windows(u64::MAX);
+    let mut other = order(10);
+    assert_ne!(other.units(0, 13), straight.units(0, 13));
+    other.units(u64::MAX, 13);
 }

@@ -7,7 +7,7 @@ use naga::valid::{Capabilities as Caps, ShaderStages, SubgroupOperationSet, Vali
 use receptive::device::{Capabilities, KernelKey, shader_names};
 use receptive::exec::dispatches;
 use receptive::graph::{Extent, Precision};
-use receptive::nn::{WaveNet, WaveNetConfig, WaveNetInput};
+use receptive::nn::{Channels, TextCnn, TextCnnConfig, WaveNet, WaveNetConfig, WaveNetInput};
 use receptive::ops::table::{FAMILIES, TABLE};
 use receptive::optim::{Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use receptive::random::Random;
@@ -55,6 +55,15 @@ fn kernels() -> HashSet<KernelKey> {
                 let step = model.training(extent, &optimizer).unwrap();
                 keys.extend(dispatches(&step.program, capabilities).unwrap().into_iter().map(|d| d.kernel));
             }
+        }
+    }
+    // Weights that are held to a norm.
+    let sentences = TextCnn::new(TextCnnConfig::kim(20, 2, Channels::Multichannel)).unwrap();
+    for (precision, capabilities) in storages {
+        let model = sentences.clone().with_precision(precision);
+        for optimizer in optimizers() {
+            let step = model.training(Extent { batch: 2, time: 6 }, &optimizer).unwrap();
+            keys.extend(dispatches(&step.program, capabilities).unwrap().into_iter().map(|d| d.kernel));
         }
     }
     without_sizes(keys)

@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use receptive::Device;
 use receptive::exec::{Executor, Store};
-use receptive::graph::{Extent, Graph, Program, State, StepArgs, TensorId};
-use receptive::nn::{Norm, Tcn, TcnActivation, TcnConfig};
+use receptive::graph::{Extent, Graph, Precision, Program, Shape, State, StepArgs, TensorId};
+use receptive::nn::{
+    Body, Norm, Objective, RecurrentConfig, SequenceConfig, SequenceInput, SequenceModel, Tcn, TcnActivation,
+    TcnConfig, TcnOptions,
+};
+use receptive::ops::{Cell, Padding};
+use receptive::optim::{self, Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use receptive::random::Random;
 
+use crate::no_hidden_work::{held, own_gpu};
 use crate::support::{self, assert_close};
 
 fn devices() -> [Device; 2] {
@@ -30,8 +36,8 @@ fn build(config: &TcnConfig, extent: Extent, last: bool) -> Built {
     let x = graph.input("x", 0, config.inputs).unwrap();
     let tcn = Tcn::new(config.clone()).unwrap();
     let y = match last {
-        true => tcn.append_last(&mut graph, "", x, false).unwrap(),
-        false => tcn.append(&mut graph, "", x, false).unwrap(),
+        true => tcn.append_last(&mut graph, "", x, &TcnOptions::default()).unwrap(),
+        false => tcn.append(&mut graph, "", x, &TcnOptions::default()).unwrap(),
     };
     Built { program: Arc::new(graph.finish(&[y], &[]).unwrap()), x, y }
 }
@@ -57,7 +63,10 @@ fn configs() -> Vec<TcnConfig> {
         TcnConfig { norm: Norm::None, ..plain.clone() },
         TcnConfig { channels: vec![4, 4, 4], skips: true, ..plain.clone() },
         TcnConfig { dilations: vec![2, 2, 6], ..plain.clone() },
-        TcnConfig { dilations: vec![3, 4, 1], ..plain },
+        TcnConfig { dilations: vec![3, 4, 1], ..plain.clone() },
+        TcnConfig { norm: Norm::Layer, activation: TcnActivation::Gelu, ..plain.clone() },
+        TcnConfig { padding: Padding::Replicate, activation: TcnActivation::Glu, ..plain.clone() },
+        TcnConfig { norm: Norm::Batch, ..plain },
     ]
 }
 
@@ -167,7 +176,10 @@ fn weight_normalisation_is_one_dispatch() {
     let config = TcnConfig::new(2, &[5, 5, 7], 3);
     let mut graph = Graph::new(Extent { batch: 2, time: 20 }).unwrap();
     let x = graph.input("x", 0, 2).unwrap();
-    let y = Tcn::new(config).unwrap().append(&mut graph, "", x, true).unwrap();
+    let y = Tcn::new(config)
+        .unwrap()
+        .append(&mut graph, "", x, &TcnOptions { training: true, ..TcnOptions::default() })
+        .unwrap();
     let target = graph.input("target", 0, 7).unwrap();
     let loss = receptive::ops::mse(&mut graph, y, target, receptive::ops::Reduction::Mean).unwrap();
     graph.backward(loss).unwrap();
@@ -175,4 +187,219 @@ fn weight_normalisation_is_one_dispatch() {
     let dispatches = receptive::exec::dispatches(&program, &receptive::device::Capabilities::floor()).unwrap();
     let normalising = dispatches.iter().filter(|dispatch| dispatch.kernel.shader == "weight_norm").count();
     assert_eq!(normalising, 2);
+}
+
+/// A batch with lengths: the outputs that there are, and the last of each sequence.
+fn with_lengths(config: &TcnConfig, extent: Extent, training: bool) -> (Arc<Program>, [TensorId; 4]) {
+    let mut graph = Graph::new(extent).unwrap();
+    let x = graph.input("x", 0, config.inputs).unwrap();
+    let lengths = graph.input_ids_fixed("lengths", 1).unwrap();
+    let options = TcnOptions { training, lengths: Some(lengths) };
+    let tcn = Tcn::new(config.clone()).unwrap();
+    let y = tcn.append(&mut graph, "", x, &options).unwrap();
+    let last = tcn.append_last(&mut graph, "again.", x, &options).unwrap();
+    (Arc::new(graph.finish(&[y, last], &[]).unwrap()), [x, lengths, y, last])
+}
+
+/// Whatever lies beyond the end of a sequence, its outputs are bitwise the same; and but for batch normalisation in training, they
+/// are what the sequence gives alone.
+#[test]
+fn what_lies_beyond_an_end_has_no_influence() {
+    let both = TcnConfig { causal: false, ..TcnConfig::new(2, &[5, 7], 3) };
+    let mut cases = vec![
+        (TcnConfig::new(2, &[5, 7], 3), false),
+        (TcnConfig { norm: Norm::Batch, ..TcnConfig::new(2, &[5, 7], 3) }, true),
+        (TcnConfig { norm: Norm::Batch, ..both.clone() }, true),
+        (TcnConfig { norm: Norm::Batch, ..both.clone() }, false),
+        (TcnConfig { norm: Norm::Layer, activation: TcnActivation::Gelu, ..both.clone() }, false),
+    ];
+    for padding in [Padding::Zeros, Padding::Replicate, Padding::Reflect] {
+        cases.push((TcnConfig { padding, ..both.clone() }, false));
+    }
+    let (batch, time, lengths) = (4, 17, [17_u32, 6, 0, 1]);
+    for (config, training) in cases {
+        let (program, [x, ids, y, last]) = with_lengths(&config, Extent { batch, time }, training);
+        let alone = build(&config, Extent { batch: 1, time }, false);
+        for device in devices() {
+            let what = format!("{config:?} {training} on {device}");
+            let mut flat = program.params().initial(5);
+            // Both networks have the same weights.
+            for param in program.params().iter().filter(|param| !param.name.starts_with("again.")) {
+                let again = program.params().find(&format!("again.{}", param.name)).unwrap();
+                again.scatter(&param.gather(&flat), &mut flat);
+            }
+            let run = |x_values: &[f32]| {
+                let store = Store::new(&device);
+                store.write(State::Params, &flat).unwrap();
+                let mut executor = Executor::new(&program, &store).unwrap();
+                executor.set_poison(true).unwrap();
+                executor.write(x, x_values).unwrap();
+                executor.write_ids(ids, &lengths).unwrap();
+                executor.run(&StepArgs::default()).unwrap();
+                (executor.read(y).unwrap(), executor.read(last).unwrap())
+            };
+            let mut input = values(3, batch * time * 2);
+            let (before, last_before) = run(&input);
+            for (row, value) in input.iter_mut().enumerate().map(|(i, value)| (i / 2, value)) {
+                if row % time >= lengths[row / time] as usize {
+                    *value = 1e3 - *value * 50.0;
+                }
+            }
+            let (after, last_after) = run(&input);
+            assert_eq!(last_before, last_after, "{what}");
+            for (sequence, &length) in lengths.iter().enumerate() {
+                let there = sequence * time * 7..(sequence * time + length as usize) * 7;
+                assert!(before[there.clone()] == after[there.clone()], "{what}: sequence {sequence}");
+                let row = last_before[sequence * 7..][..7].to_vec();
+                match length {
+                    0 => assert_eq!(row, vec![0.0; 7], "{what}"),
+                    _ => assert_close(&what, &row, &before[there.end - 7..there.end], 1e-6, 1e-6),
+                }
+                if length > 0 && !training {
+                    let store = Store::new(&device);
+                    store.write(State::Params, &alone.program.params().initial(5)).unwrap();
+                    let mut one = Executor::new(&alone.program, &store).unwrap();
+                    one.resize(Extent { batch: 1, time: length as usize }).unwrap();
+                    let of_it = &input[sequence * time * 2..][..length as usize * 2];
+                    assert_close(&what, &before[there], &alone.run(&mut one, of_it), 1e-5, 1e-5);
+                }
+            }
+            // And what lies before it has.
+            input[0] += 1.0;
+            assert!(run(&input).0 != after, "{what}");
+        }
+    }
+}
+
+/// The loss of a model with lengths does not depend on what lies beyond them, neither with convolutions nor with recurrent layers.
+#[test]
+fn models_with_lengths_count_what_there_is() {
+    let tcn = TcnConfig { causal: false, ..TcnConfig::new(3, &[5], 3) };
+    let recurrent = RecurrentConfig::new(Cell::Gru { reset_after: true, hard: false }, 4);
+    for body in [Body::Tcn(tcn), Body::Recurrent(recurrent)] {
+        for objective in [Objective::LastClass, Objective::Classes, Objective::Frames] {
+            let model = SequenceModel::new(SequenceConfig {
+                input: SequenceInput::Values { channels: 3 },
+                body: body.clone(),
+                outputs: 4,
+                objective,
+                output_std: None,
+            })
+            .unwrap()
+            .with_lengths();
+            let made = model.evaluation(Extent { batch: 2, time: 9 }).unwrap();
+            let targets: Vec<u32> = match objective {
+                Objective::LastClass => vec![1, 3],
+                _ => (0..18).map(|i| if i < 9 || i < 9 + 4 { i % 4 } else { Shape::MASKED }).collect(),
+            };
+            let store = Store::new(&Device::Cpu);
+            store.write(State::Params, &made.program.params().initial(2)).unwrap();
+            let mut executor = Executor::new(&made.program, &store).unwrap();
+            let mut loss = |input: &[f32], lengths: [u32; 2]| {
+                executor.write(made.input, input).unwrap();
+                executor.write_ids(made.lengths.unwrap(), &lengths).unwrap();
+                match objective {
+                    Objective::Frames => executor.write(made.target, &[1.0; 2 * 9 * 4]).unwrap(),
+                    _ => executor.write_ids(made.target, &targets).unwrap(),
+                }
+                executor.run(&StepArgs::default()).unwrap();
+                executor.wait().unwrap().last().unwrap().values[0]
+            };
+            let mut input = values(4, 2 * 9 * 3);
+            let before = loss(&input, [9, 4]);
+            assert!(before.is_finite() && before > 0.0);
+            input[(9 + 4) * 3..].fill(40.0);
+            assert_eq!(loss(&input, [9, 4]), before, "{body:?} {objective:?}");
+            // What comes later changes no class of a position in a network that goes forward.
+            let forward = matches!((&body, objective), (Body::Recurrent(_), Objective::Classes));
+            assert_eq!(loss(&input, [9, 9]) == before, forward, "{body:?} {objective:?}");
+        }
+    }
+}
+
+/// Running moments move by what batch normalisation sees, and by no optimizer.
+#[test]
+fn optimizers_leave_running_moments_as_they_are() {
+    let config = TcnConfig { norm: Norm::Batch, ..TcnConfig::new(2, &[5, 7], 3) };
+    let after_a_step = |method: Option<Method>, device: &Device, precision: Precision| {
+        let mut graph = Graph::new(Extent { batch: 2, time: 20 }).unwrap().with_precision(precision);
+        let x = graph.input("x", 0, 2).unwrap();
+        let options = TcnOptions { training: true, lengths: None };
+        let y = Tcn::new(config.clone()).unwrap().append(&mut graph, "", x, &options).unwrap();
+        let target = graph.input("target", 0, 7).unwrap();
+        let loss = receptive::ops::mse(&mut graph, y, target, receptive::ops::Reduction::Mean).unwrap();
+        let gradients = graph.backward(loss).unwrap();
+        if let Some(method) = method {
+            optim::append(&mut graph, &gradients, &OptimizerConfig { method, clip_norm: None }).unwrap();
+        }
+        let program = Arc::new(graph.finish(&[], &[loss]).unwrap());
+        let store = Store::new(device);
+        store.write(State::Params, &program.params().initial(5)).unwrap();
+        let mut executor = Executor::new(&program, &store).unwrap();
+        executor.write(x, &values(1, 2 * 20 * 2)).unwrap();
+        executor.write(target, &values(2, 2 * 20 * 7)).unwrap();
+        executor.run(&StepArgs { learning_rate: 0.1, ..StepArgs::default() }).unwrap();
+        let flat = store.read(State::Params).unwrap();
+        let params = program.params().iter();
+        params.map(|param| (param.trained, param.gather(&flat), param.gather(&program.params().initial(5)))).collect()
+    };
+    let methods = [
+        Method::Adam(Adam { weight_decay: 0.1, ..Adam::default() }),
+        Method::Sgd(Sgd { momentum: 0.9, weight_decay: 0.1, ..Sgd::default() }),
+        Method::RmsProp(RmsProp { centered: true, momentum: 0.9, ..RmsProp::default() }),
+        Method::Adagrad(Adagrad::default()),
+        Method::Adadelta(Adadelta::default()),
+    ];
+    for device in devices() {
+        for precision in Precision::ALL {
+            let expected: Vec<(bool, Vec<f32>, Vec<f32>)> = after_a_step(None, &device, precision);
+            for method in methods {
+                let what = format!("{method:?} {precision} on {device}");
+                let actual = after_a_step(Some(method), &device, precision);
+                for ((trained, expected, initial), (_, actual, _)) in expected.iter().zip(&actual) {
+                    match trained {
+                        true => assert_eq!(expected, initial, "{what}"),
+                        false => assert!(actual == expected && actual != initial, "{what}: {actual:?} {expected:?}"),
+                    }
+                }
+                assert!(actual.iter().any(|(trained, actual, initial)| *trained && actual != initial), "{what}");
+            }
+        }
+    }
+}
+
+/// Sequences of many lengths within the planned maximum, in training: nothing is compiled or allocated for a new one.
+#[test]
+fn another_length_costs_nothing() {
+    let device = own_gpu();
+    let config = SequenceConfig {
+        input: SequenceInput::Values { channels: 3 },
+        body: Body::Tcn(TcnConfig { dropout: 0.5, ..TcnConfig::new(3, &[6, 6], 3) }),
+        outputs: 3,
+        objective: Objective::Frames,
+        output_std: None,
+    };
+    let model = SequenceModel::new(config).unwrap();
+    let extent = Extent { batch: 1, time: 160 };
+    let training = model.training(extent, &OptimizerConfig::default()).unwrap();
+    let store = Store::new(&device);
+    store.write(State::Params, &training.program.params().initial(1)).unwrap();
+    let mut executor = Executor::new(&training.program, &store).unwrap();
+    let step = |executor: &mut Executor, number: u64, time: usize| {
+        executor.resize(Extent { time, ..extent }).unwrap();
+        executor.write(training.input, &values(number, time * 3)).unwrap();
+        executor.write(training.target, &vec![1.0; time * 3]).unwrap();
+        executor.run(&StepArgs { learning_rate: 1e-2, step: number, seed: 1 }).unwrap();
+    };
+    let gpu = device.as_gpu().unwrap();
+    // What wrote the parameters is given back once the first step is through.
+    step(&mut executor, 0, 160);
+    let first = executor.wait().unwrap()[0].values[0];
+    let before = held(gpu);
+    for number in 1..61 {
+        step(&mut executor, number, 20 + (number as usize * 37) % 141);
+    }
+    let losses: Vec<f32> = executor.wait().unwrap().iter().map(|metrics| metrics.values[0]).collect();
+    assert_eq!(held(gpu), before);
+    assert!(losses.iter().all(|loss| loss.is_finite()) && losses.last() < Some(&first), "{first} {losses:?}");
 }

@@ -1,0 +1,31 @@
+//! From the command line to the exit status.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use super::terminal::message;
+
+/// Sets logging up, reads the command line and runs a command; an error is told on one line.
+pub fn run<A: Parser>(command: impl FnOnce(A) -> Result<()>) -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,receptive=info"))
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+    let args = match A::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version come this way too. That nobody reads them is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match command(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", message(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One training, to the epoch after which the held-out sentences are told no better.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+use receptive::Device;
+use receptive::data::Sequences as _;
+use receptive::data::text::Sentences;
+use receptive::nn::{Channels, TextCnn, TextCnnConfig};
+use receptive::optim::{Adadelta, Adam, Method, OptimizerConfig};
+use receptive::train::{Event, Limit, TextCnnTask, Trainer, TrainerOptions};
+
+use crate::args::{FitArgs, Optimizer};
+use crate::data::Corpus;
+use crate::record::{self, Epoch};
+use crate::shared;
+use crate::shared::terminal::say;
+use crate::shared::timing::timed;
+
+/// Kim's decay of Adadelta's means; PyTorch's default is 0.9.
+const RHO: f64 = 0.95;
+
+/// A training to be.
+pub struct Fit<'a> {
+    pub args: &'a FitArgs,
+    pub corpus: &'a Corpus,
+    pub device: &'a Device,
+    pub seed: u64,
+    /// The sentences to learn from, those that choose the epoch among them.
+    pub sentences: &'a Sentences,
+    pub test: Option<&'a Sentences>,
+    /// Where checkpoints and the lines of epochs go.
+    pub folder: Option<&'a Path>,
+    /// Goes before each line.
+    pub name: String,
+}
+
+pub fn model(args: &FitArgs, corpus: &Corpus) -> Result<TextCnn> {
+    let dimensions = corpus.vectors.as_ref().map_or(args.dimensions, |vectors| vectors.dimensions);
+    let config = TextCnnConfig {
+        dimensions,
+        widths: args.widths.clone(),
+        filters: args.filters,
+        dropout: args.dropout,
+        max_norm: (args.max_norm != 0.0).then_some(args.max_norm),
+        ..TextCnnConfig::kim(corpus.vocabulary.len(), corpus.labels.len(), args.channels)
+    };
+    Ok(TextCnn::new(config)?.with_precision(args.precision))
+}
+
+fn optimizer(args: &FitArgs) -> (OptimizerConfig, f32) {
+    let (method, learning_rate) = match args.optimizer {
+        Optimizer::Adadelta => (Method::Adadelta(Adadelta { rho: RHO, ..Adadelta::default() }), 1.0),
+        Optimizer::Adam => (Method::Adam(Adam::default()), 1e-3),
+    };
+    (OptimizerConfig { method, clip_norm: None }, args.learning_rate.unwrap_or(learning_rate))
+}
+
+impl Fit<'_> {
+    /// Trains; `on_best` is called after each epoch that is the best so far.
+    pub fn run(&self, mut on_best: impl FnMut(&mut Trainer<TextCnnTask>) -> Result<()>) -> Result<Vec<Epoch>> {
+        let args = self.args;
+        let (dev, train) = self.sentences.split(args.dev, self.seed);
+        let (dev, train) = (self.sentences.subset(&dev), self.sentences.subset(&train));
+        let (optimizer, learning_rate) = optimizer(args);
+        let vectors = self.corpus.vectors.as_ref().map(Arc::clone);
+        let task = TextCnnTask::new(model(args, self.corpus)?, train, dev.clone(), vectors, optimizer)?;
+        let steps = task.steps_per_epoch();
+        let options = TrainerOptions { learning_rate, seed: self.seed, ..TrainerOptions::default() };
+        let files = self.folder.map(|folder| (folder.join("checkpoint.safetensors"), folder.join("metrics.jsonl")));
+        let mut epochs: Vec<Epoch> = Vec::new();
+        let mut trainer = match &files {
+            Some((checkpoint, metrics)) if args.resume && checkpoint.exists() => {
+                let trainer = Trainer::resume(task, self.device, options, checkpoint)?;
+                epochs = shared::record::read(metrics)?;
+                epochs.retain(|epoch| epoch.steps <= trainer.step());
+                trainer
+            }
+            _ => Trainer::new(task, self.device, options)?,
+        };
+        if let Some((_, metrics)) = &files {
+            shared::record::write(metrics, &epochs, true)?;
+        }
+        let ended = |epochs: &[Epoch]| {
+            let best = record::best(epochs).map_or(0, |best| best.epoch);
+            epochs.len() as u64 >= args.epochs || epochs.len() as u64 - best >= args.patience && !dev.is_empty()
+        };
+        while !ended(&epochs) {
+            let (begun, mut sum, epoch) = (Instant::now(), 0.0, epochs.len() as u64 + 1);
+            timed(&mut trainer, |trainer| {
+                trainer.run(Limit::steps(epoch * steps), &AtomicBool::new(false), &mut |event| {
+                    if let Event::Step { loss, .. } = event {
+                        sum += f64::from(*loss);
+                    }
+                })
+            })?;
+            let seconds = epochs.last().map_or(0.0, |last| last.seconds) + begun.elapsed().as_secs_f64();
+            let valid = trainer.with_task(|task, store| task.evaluate_valid(store))?;
+            let test = self.test.map(|test| trainer.with_task(|task, store| task.evaluate(store, test))).transpose()?;
+            epochs.push(Epoch {
+                epoch,
+                steps: epoch * steps,
+                train_loss: sum / steps as f64,
+                dev_loss: valid.loss,
+                dev_accuracy: valid.accuracy.unwrap_or_default(),
+                test_accuracy: test.and_then(|test| test.accuracy),
+                seconds,
+            });
+            let line = epochs[epochs.len() - 1];
+            let best = record::best(&epochs).is_some_and(|best| best.epoch == epoch);
+            if best {
+                on_best(&mut trainer)?;
+            }
+            if let Some((checkpoint, metrics)) = &files {
+                shared::record::write(metrics, &[line], false)?;
+                trainer.save(checkpoint)?;
+            }
+            let told = line.test_accuracy.map_or(String::new(), |test| format!(", test {:.2} %", test * 100.0));
+            say(&format!(
+                "{}epoch {epoch}: training {:.4}, dev {:.4} ({:.2} %){told}{}, {seconds:.0} s",
+                self.name,
+                line.train_loss,
+                line.dev_loss,
+                line.dev_accuracy * 100.0,
+                if best { " (best)" } else { "" },
+            ));
+        }
+        Ok(epochs)
+    }
+}
+
+/// Such as `random vectors`.
+pub fn describe(channels: Channels) -> &'static str {
+    match channels {
+        Channels::Random => "random vectors",
+        Channels::Static => "static vectors",
+        Channels::NonStatic => "non-static vectors",
+        Channels::Multichannel => "static and non-static vectors",
+    }
+}

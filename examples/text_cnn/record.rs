@@ -1,0 +1,89 @@
+//! What trainings leave behind: a line an epoch, and a line a fold.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: u64,
+    pub steps: u64,
+    /// The mean loss of its steps, with dropout.
+    pub train_loss: f64,
+    /// On the sentences that are held out.
+    pub dev_loss: f64,
+    pub dev_accuracy: f64,
+    pub test_accuracy: Option<f64>,
+    /// Time of training so far, over all runs; evaluations don't count.
+    pub seconds: f64,
+}
+
+/// The epoch that is best on the sentences held out: of equals the last, as in Kim's code.
+pub fn best(epochs: &[Epoch]) -> Option<&Epoch> {
+    epochs.iter().max_by(|a, b| a.dev_accuracy.total_cmp(&b.dev_accuracy).then(a.epoch.cmp(&b.epoch)))
+}
+
+/// A line of `folds.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Fold {
+    /// Counted from 1.
+    pub fold: usize,
+    /// That of the epoch that is best on the sentences held out.
+    pub test_accuracy: f64,
+    pub dev_accuracy: f64,
+    /// The best epoch, and how many there were.
+    pub epoch: u64,
+    pub epochs: u64,
+    pub seconds: f64,
+}
+
+/// Writes the settings of a run beside its results. What is gone on with must have the same.
+pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot make it", folder.display()))?;
+    let path = folder.join("settings.json");
+    let text = serde_json::to_string_pretty(settings)? + "\n";
+    if resume && path.exists() {
+        let before: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)
+            .with_context(|| format!("{}: not what was written there", path.display()))?;
+        let now = serde_json::from_str::<serde_json::Value>(&text)?;
+        let names = now.as_object().into_iter().flatten();
+        // More epochs, or another device, are what one goes on for.
+        let free = ["epochs", "patience", "device"];
+        let differ = names.filter(|(name, value)| !free.contains(&name.as_str()) && before.get(name) != Some(value));
+        let differ: Vec<String> = differ
+            .map(|(name, value)| format!("{name} was {} and is {value}", before.get(name).cloned().unwrap_or_default()))
+            .collect();
+        ensure!(
+            differ.is_empty(),
+            "--resume {}: {}; use the same settings or another folder",
+            folder.display(),
+            differ.join(", ")
+        );
+    }
+    fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_epoch_is_the_last_of_equals() {
+        let epoch = |epoch, dev_accuracy| Epoch {
+            epoch,
+            steps: epoch,
+            train_loss: 0.0,
+            dev_loss: 0.0,
+            dev_accuracy,
+            test_accuracy: None,
+            seconds: 0.0,
+        };
+        let epochs = [epoch(1, 0.5), epoch(2, 0.7), epoch(3, 0.7), epoch(4, 0.6)];
+        assert_eq!(best(&epochs).map(|best| best.epoch), Some(3));
+        assert_eq!(best(&[]), None);
+    }
+}
