@@ -56,6 +56,18 @@ impl Size {
         Ok(number as usize)
     }
 
+    /// Whole numbers, each from 1 to what can be meant.
+    pub fn counts(&self, key: &str) -> Result<Vec<usize>> {
+        let numbers = self.numbers.get(key).and_then(Value::as_array);
+        let numbers = numbers.with_context(|| format!("the workload has no list {key}"))?;
+        let meant = |number: &u64| (1..=MOST_OTHERS).contains(number);
+        let number = |value: &Value| value.as_u64().filter(meant).map(|number| number as usize);
+        numbers
+            .iter()
+            .map(|value| number(value).with_context(|| format!("{key} of the workload has {value} in it")))
+            .collect()
+    }
+
     pub fn real(&self, key: &str) -> Result<f64> {
         self.numbers.get(key).and_then(Value::as_f64).with_context(|| format!("the workload has no number {key}"))
     }

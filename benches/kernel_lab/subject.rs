@@ -123,6 +123,7 @@ pub const OPS: &[Op] = &[
     Op { name: "conv1d", family: "conv1d", build: forward },
     Op { name: "conv1d_grad_input", family: "conv1d", build: grad_input },
     Op { name: "conv1d_grad_weight", family: "conv1d_grad_weight", build: grad_weight },
+    Op { name: "embedding_grad", family: "embedding_grad", build: embedding_grad },
     Op { name: "wavenet_layer", family: "wavenet_layer", build: |shape, precision| layer(shape, precision, false) },
     Op {
         name: "wavenet_layer_and_back",
@@ -176,6 +177,23 @@ fn grad_weight(shape: &Shape, precision: Precision) -> Result<Subject> {
     let weight = graph.shape(weight);
     let dw = ops::conv1d_grad_weight(&mut graph, x, dy, weight, geometry)?;
     Subject::new(graph, &[x, dy], &[dw], flops, elements)
+}
+
+/// Of a table of as many classes as the shape has inputs, which come as words do: the n-th with a probability of about 1/n.
+fn embedding_grad(shape: &Shape, precision: Precision) -> Result<Subject> {
+    let Shape { inputs: classes, outputs, kernel, dilation, batch, time } = *shape;
+    let mut graph = Graph::new(Extent { batch, time })?.with_precision(precision);
+    let ids = graph.input_ids("ids", 0)?;
+    let table = graph.param("table", graph::Shape::new(kernel, classes, outputs), Init::Zeros, true)?;
+    let y = ops::embedding(&mut graph, ids, table, None, Geometry::causal(kernel, dilation))?;
+    let dy = graph.input("dy", 0, outputs)?;
+    let gradient = graph.backward_from(&[(y, dy)])?.of(table).context("a table has a gradient")?;
+    let elements = kernel * classes * outputs + batch * time * outputs;
+    let mut subject = Subject::new(graph, &[dy], &[gradient], 0, elements)?;
+    let mut random = Random::new(7, 1, 0);
+    let word = |_| (classes as f32).powf(random.uniform()) as u32 - 1;
+    subject.ids = vec![(ids, (0..batch * time).map(word).collect())];
+    Ok(subject)
 }
 
 /// WaveNet's layer of half as many gate channels as the convolution has outputs.

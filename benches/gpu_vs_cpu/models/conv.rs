@@ -45,6 +45,7 @@ pub fn alone(case: &Case) -> Result<Model> {
         checked: vec![(name.into(), result)],
         learning_rate: None,
         parameters: weight_shape.len() + c_out,
+        leaves_out: false,
         program,
     })
 }
@@ -61,6 +62,7 @@ pub fn product(rows: usize, c_in: usize, c_out: usize, precision: Precision) -> 
         checked: vec![("y".into(), y)],
         learning_rate: None,
         parameters: c_in * c_out,
+        leaves_out: false,
         program,
     })
 }

@@ -52,6 +52,7 @@ pub fn training(case: &Case) -> Result<Model> {
         checked: parameter_gradients(&program, &gradients),
         learning_rate: Some(case.size.real("lr")? as f32),
         parameters: program.params().count(),
+        leaves_out: false,
         program,
     })
 }

@@ -2,6 +2,8 @@
 
 pub mod conv;
 pub mod conv_rnn;
+pub mod tcn;
+pub mod text_cnn;
 pub mod wavenet;
 
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub struct Model {
     pub learning_rate: Option<f32>,
     /// Trainable numbers.
     pub parameters: usize,
+    /// Whether it leaves arithmetic out that the workload states, because nobody reads what it would give.
+    pub leaves_out: bool,
 }
 
 /// An input with its batches.
@@ -52,6 +56,8 @@ pub fn build(case: &Case) -> Result<Option<Model>> {
     Ok(Some(match case.kind.as_str() {
         "wavenet" => wavenet::training(case)?,
         "conv" => conv::alone(case)?,
+        "tcn_classify" | "tcn_music" => tcn::training(case)?,
+        "textcnn" => text_cnn::training(case)?,
         "gru" | "lstm" | "conv_gru" => conv_rnn::training(case)?,
         _ => return Ok(None),
     }))
