@@ -304,6 +304,12 @@ fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     if ((index % 16u) * 4u >= (block & 0x3fffffffu)) {
         return;
     }
+#ifdef RESTS
+    // Most rows of a large table don't come in a step: they cost the reading of their gradients.
+    if (all(grads[index] == vec4<f32>())) {
+        return;
+    }
+#endif
     params[index] = updated(index, (block >> 31u) == 1u, c);
 }
 #endif

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use receptive::data::series::{Missing, ReadOptions, SeriesSplit, TextColumns, WindowOptions};
+use receptive::data::series::{Missing, ReadOptions, SeriesSplit, TextColumns, WindowOptions, Windows};
 use receptive::graph::Precision;
 use receptive::nn::{ConvRnnConfig, Layer, RecurrentConfig};
 use receptive::ops::Cell;
@@ -111,6 +111,14 @@ pub enum Optimizer {
     Rmsprop,
 }
 
+/// Settings that were published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// Chollet, Deep Learning with Python, 1st edition, section 6.3.
+    Chollet,
+}
+
 /// Which table, how it is read, split and cut into windows.
 #[derive(Debug, Clone, Parser, Serialize)]
 pub struct DataArgs {
@@ -143,15 +151,38 @@ pub struct DataArgs {
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     pub unit: Option<String>,
 
+    /// Published settings, for what is not given: chollet is Chollet's forecast of a table with a row every ten minutes, with a lookback
+    /// of 720, step 3 and delay 144, by his network with RMSprop, 500 steps in an epoch
+    #[arg(long, value_name = "NAME", value_enum, help_heading = "Data")]
+    pub preset: Option<Preset>,
+
     /// Rows that a forecast looks back
-    #[arg(long, value_name = "N", default_value_t = 240, help_heading = "Windows")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 240,
+        default_value_if("preset", "chollet", "720"),
+        help_heading = "Windows"
+    )]
     pub lookback: usize,
     /// Look at every so many rows of them
-    #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Windows")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 1,
+        default_value_if("preset", "chollet", "3"),
+        help_heading = "Windows"
+    )]
     pub step: usize,
     /// Rows between the end of the window and the row to forecast, which is so many rows and a step after the last one
     /// seen
-    #[arg(long, value_name = "D", default_value_t = 24, help_heading = "Windows")]
+    #[arg(
+        long,
+        value_name = "D",
+        default_value_t = 24,
+        default_value_if("preset", "chollet", "144"),
+        help_heading = "Windows"
+    )]
     pub delay: usize,
     /// Rows from one window to the next
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Windows")]
@@ -188,7 +219,14 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Training")]
     pub relative: bool,
     /// Optimizer: adam or rmsprop
-    #[arg(long, value_name = "NAME", value_enum, default_value = "adam", help_heading = "Training")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_enum,
+        default_value = "adam",
+        default_value_if("preset", "chollet", "rmsprop"),
+        help_heading = "Training"
+    )]
     pub optimizer: Optimizer,
     /// Share of what the last layer over time reads that is left out in training: of a recurrent layer's input the same
     /// channels for a whole window; of a tcn after each of its convolutions
@@ -201,7 +239,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Training")]
     pub weight_decay: f32,
     /// Steps in an epoch [default: as many as it takes to see every window of the training part]
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", default_value_if("preset", "chollet", "500"), help_heading = "Training")]
     pub steps_per_epoch: Option<u64>,
     /// Learning rate
     #[arg(long, value_name = "X", default_value_t = 1e-3, help_heading = "Training")]
@@ -239,6 +277,11 @@ impl RunArgs {
         (0..self.seeds).map(move |number| first.wrapping_add(number))
     }
 
+    /// The same with no more windows in a step than there are.
+    pub fn fitted(&self, train: &Windows) -> Self {
+        Self { batch: self.batch.min(train.len()), ..self.clone() }
+    }
+
     /// What can be said of the options before anything is read.
     pub fn check(&self) -> Result<()> {
         ensure!(self.batch > 0, "--batch 0: a step needs at least 1 window");
@@ -259,7 +302,14 @@ pub struct TrainArgs {
     #[serde(flatten)]
     pub data: DataArgs,
     /// What makes the forecasts
-    #[arg(long, value_name = "NAME", value_enum, default_value = "conv-gru", help_heading = "Training")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_enum,
+        default_value = "conv-gru",
+        default_value_if("preset", "chollet", "chollet"),
+        help_heading = "Training"
+    )]
     pub model: ModelKind,
     #[command(flatten)]
     #[serde(flatten)]
@@ -313,4 +363,36 @@ fn split(text: &str) -> Result<SeriesSplit, receptive::data::series::SeriesError
 
 fn precision() -> impl TypedValueParser<Value = Precision> {
     PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name| name.parse::<Precision>())
+}
+
+#[cfg(test)]
+mod tests {
+    use receptive::nn::ConvRnn;
+
+    use super::*;
+
+    #[test]
+    fn presets_are_defaults() {
+        let parse = |rest: &str| {
+            let given = format!("conv_gru train --data x.csv --target x {rest}");
+            let Command::Train(args) = Args::try_parse_from(given.split_whitespace()).unwrap().command else {
+                panic!()
+            };
+            args
+        };
+        let args = parse("--preset chollet");
+        assert_eq!(args.data.windows(), WindowOptions { lookback: 720, step: 3, delay: 144, stride: 1 });
+        assert_eq!((args.model, args.run.optimizer), (ModelKind::Chollet, Optimizer::Rmsprop));
+        assert_eq!((args.run.batch, args.run.epochs, args.run.steps_per_epoch), (128, 20, Some(500)));
+        let network = args.model.network(14, args.data.windows().steps(), &args.run).map(ConvRnn::new);
+        assert_eq!(network.unwrap().unwrap().parameter_count().unwrap(), 13_697);
+        let args = parse("--preset chollet --step 6 --model gru");
+        assert_eq!((args.data.lookback, args.data.step, args.model), (720, 6, ModelKind::Gru));
+        let args = parse("");
+        assert_eq!((args.data.lookback, args.data.step, args.data.delay), (240, 1, 24));
+        assert_eq!(
+            (args.model, args.run.optimizer, args.run.steps_per_epoch),
+            (ModelKind::ConvGru, Optimizer::Adam, None)
+        );
+    }
 }

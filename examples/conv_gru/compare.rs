@@ -18,24 +18,25 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     if !models.contains(&ModelKind::Naive) {
         models.insert(0, ModelKind::Naive);
     }
-    let out = &args.run.out;
+    let options = args.run.fitted(&data.parts.train);
+    let out = &options.out;
     let stop = stop_on_interrupt()?;
     let mut results = Vec::new();
     let (inputs, time) = (data.parts.train.features(), data.parts.train.steps());
     for model in models {
-        let network = model.network(inputs, time, &args.run).map(ConvRnn::new).transpose();
+        let network = model.network(inputs, time, &options).map(ConvRnn::new).transpose();
         if let (Err(error), true) = (network, args.models.is_empty()) {
             say(&format!("left out: {}, for which {time} rows in a window are not enough ({error})", model.name()));
             continue;
         }
         let folder = out.join(model.name());
         make_folder(&folder)?;
-        let Some(result) = run(model, &args.data, &args.run, &data, &folder, &stop)? else { return Ok(()) };
+        let Some(result) = run(model, &args.data, &options, &data, &folder, &stop)? else { return Ok(()) };
         results.push(result);
         // What is done stays if a later model fails.
-        of(&args.data, &args.run, &data, results.clone()).write(&out.join("compare.json"))?;
+        of(&args.data, &options, &data, results.clone()).write(&out.join("compare.json"))?;
     }
-    let comparison = of(&args.data, &args.run, &data, results);
+    let comparison = of(&args.data, &options, &data, results);
     comparison.picture(&out.join("compare.png"))?;
     say(&format!("\n{}\n{}", comparison.title(), comparison.table().trim_end()));
     let names = ["compare.json", "compare.png"].map(|name| out.join(name).display().to_string());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -139,7 +139,7 @@ impl Learning<'_> {
         let as_now = epochs.iter().zip(1..).all(|(line, number)| line.steps == number * steps)
             && begun.is_none_or(|begun| begun.steps < (epochs.len() as u64 + 1) * steps);
         ensure!(as_now, "--resume: {} has epochs of another length than {steps} steps", metrics.display());
-        while (epochs.len() as u64) < run.epochs && !self.stop.load(Ordering::SeqCst) {
+        while (epochs.len() as u64) < run.epochs {
             let epoch = epochs.len() as u64 + 1;
             let first = (epoch - 1) * steps;
             let (mut sum, seconds) = begun
@@ -156,7 +156,9 @@ impl Learning<'_> {
             let train_mae = sum / done.max(1) as f64;
             let mut line = Epoch { epoch, steps: outcome.step, train_mae, valid_mae: None, seconds };
             if done < steps {
-                record::write(&metrics, &[line], false)?;
+                if done > 0 {
+                    record::write(&metrics, &[line], false)?;
+                }
                 trainer.save(checkpoint)?;
                 break;
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use receptive::Device;
-use receptive::data::series::{Part, Series, Windows};
+use receptive::data::series::{Series, WindowInputs};
 
 use crate::args::PredictArgs;
 use crate::forecaster::Setup;
@@ -21,20 +21,20 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     let mut forecaster = setup.forecaster(args.model.parent().unwrap_or(Path::new("")), &device, BATCH)?;
     let series = Series::read(&args.data, &setup.reading)?.select(&setup.features)?;
     let rows = series.rows();
-    let windows = Windows::new(&series, &setup.target, &setup.normalisation, (Part::Whole, 0..rows), &setup.windows)?;
+    let inputs = WindowInputs::new(&series, &setup.target, &setup.normalisation, &setup.windows)?;
     let target = series.column(&setup.target)?;
 
     let first = args.last.map_or(0, |last| (rows + 1).saturating_sub(last));
-    let ready: Vec<usize> = (first..=rows).filter(|&row| windows.input_before(row).is_some()).collect();
+    let ready: Vec<usize> = (first..=rows).filter(|&row| inputs.before(row).is_some()).collect();
     let mut text = "row,time,forecast,truth\n".to_owned();
     let mut last = None;
     for ready in ready.chunks(BATCH) {
         // The last batch is filled up, for a model is made for batches of one size.
         let padded = ready.iter().chain(std::iter::repeat(&ready[0])).take(BATCH);
-        let input: Vec<f32> = padded.flat_map(|&row| windows.input_before(row).unwrap_or_default()).collect();
+        let input: Vec<f32> = padded.flat_map(|&row| inputs.before(row).unwrap_or_default()).collect();
         let forecasts = forecaster.forecast(&input, BATCH)?;
         for (row, forecast) in ready.iter().map(|row| row + setup.windows.delay).zip(forecasts) {
-            let forecast = windows.in_units(forecast);
+            let forecast = inputs.in_units(forecast);
             let truth = series.row(row).get(target).filter(|truth| !truth.is_nan());
             let truth = truth.map_or(String::new(), ToString::to_string);
             let time = series.time(row).unwrap_or_default().replace('"', "\"\"");

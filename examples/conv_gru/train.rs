@@ -15,18 +15,18 @@ use crate::forecast::{self, ForecastPlot, Point};
 use crate::forecaster::{Forecaster, Setup, WEIGHTS, evaluate};
 use crate::learn::{Learning, Trained};
 use crate::shared::interrupt::stop_on_interrupt;
+use crate::shared::record;
 use crate::shared::terminal::{grouped, say};
 
 pub fn train(args: &TrainArgs) -> Result<()> {
     args.run.check()?;
     let data = Data::open(&args.data)?;
     let out = &args.run.out;
-    make_folder(out)?;
-    let settings = serde_json::to_string_pretty(args)? + "\n";
-    fs::write(out.join("settings.json"), settings).with_context(|| out.join("settings.json").display().to_string())?;
+    record::settings(out, args, args.run.resume)?;
     let stop = stop_on_interrupt()?;
-    let Some(result) = run(args.model, &args.data, &args.run, &data, out, &stop)? else { return Ok(()) };
-    let comparison = of(&args.data, &args.run, &data, vec![result]);
+    let fitted = args.run.fitted(&data.parts.train);
+    let Some(result) = run(args.model, &args.data, &fitted, &data, out, &stop)? else { return Ok(()) };
+    let comparison = of(&args.data, &fitted, &data, vec![result]);
     comparison.write(&out.join("result.json"))?;
     say(&format!("\n{}\n{}", comparison.title(), comparison.table().trim_end()));
     let names = ["forecaster.json", WEIGHTS, "settings.json", "result.json", "loss.png", "forecast.png"];

@@ -4,9 +4,13 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Settings that may be others when a run is gone on with: how long it takes, where, and what is shown.
+const FREE: [&str; 8] = ["epochs", "patience", "minutes", "seeds", "device", "out", "resume", "show"];
 
 /// Appends lines, or writes them anew.
 pub fn write<T: Serialize>(path: &Path, lines: &[T], anew: bool) -> Result<()> {
@@ -24,6 +28,40 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         serde_json::from_str(line).with_context(|| format!("{}: line {}", path.display(), at + 1))
     };
     whole.lines().enumerate().map(line).collect()
+}
+
+/// Writes the settings of a run beside its results, as `settings.json`. What is gone on with must have the same.
+pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot make it", folder.display()))?;
+    let path = folder.join("settings.json");
+    let text = serde_json::to_string_pretty(settings)? + "\n";
+    if resume && path.exists() {
+        let before: Value = serde_json::from_slice(&fs::read(&path)?)
+            .with_context(|| format!("{}: not what was written there", path.display()))?;
+        // As it will be read: a number may be written and read as another one.
+        let differ = differences(&before, &serde_json::from_str(&text)?);
+        ensure!(
+            differ.is_empty(),
+            "--resume {}: {}; use the same settings or another folder",
+            folder.display(),
+            differ.join(", ")
+        );
+    }
+    fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+/// What is not as it was.
+fn differences(before: &Value, now: &Value) -> Vec<String> {
+    let mut differ = Vec::new();
+    let names = now.as_object().into_iter().flatten();
+    for (name, value) in names.filter(|(name, _)| !FREE.contains(&name.as_str())) {
+        match before.get(name) {
+            Some(old) if old == value => {}
+            Some(old) if old.is_object() && value.is_object() => differ.extend(differences(old, value)),
+            old => differ.push(format!("{name} was {} and is {value}", old.unwrap_or(&Value::Null))),
+        }
+    }
+    differ
 }
 
 /// Mean and standard deviation; the deviation is nothing for one value.
@@ -50,6 +88,19 @@ mod tests {
         fs::write(&path, "4\nfive\n").unwrap();
         let error = format!("{:#}", read::<u32>(&path).unwrap_err());
         assert!(error.contains("metrics.jsonl: line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_run_is_gone_on_with_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let of =
+            |epochs: u32, rate: f32| serde_json::json!({ "epochs": epochs, "of": { "rate": rate, "device": epochs } });
+        settings(folder.path(), &of(1, 0.1), true).unwrap();
+        settings(folder.path(), &of(2, 0.1), true).unwrap();
+        let error = settings(folder.path(), &of(2, 0.5), true).unwrap_err().to_string();
+        assert!(error.contains("rate was 0.1") && error.contains("and is 0.5"), "{error}");
+        settings(folder.path(), &of(2, 0.1), true).expect("what was refused left the file as it was");
+        settings(folder.path(), &of(2, 0.5), false).unwrap();
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl TaskKind {
             Self::Music => {
                 let file = args.data.as_ref().context("--data is needed: an npz file of piano rolls")?;
                 let [train, valid, test] = ["train", "valid", "test"].map(|part| PianoRolls::read(file, part));
-                let (train, valid, test) = (train?, valid?, test?);
+                let [train, valid, test] = [train?, valid?, test?].map(|part| part.with_batch(batch));
                 let keys = train.keys();
                 for (name, part) in [("valid", &valid), ("test", &test)] {
                     ensure!(part.keys() == keys, "{}: {name} has other keys than train", file.display());

@@ -47,9 +47,8 @@ pub fn train_until(task: TaskKind, args: &TrainArgs, stop: &AtomicBool) -> Resul
     let mut outcomes = Vec::new();
     for seed in args.seed..args.seed + args.seeds {
         let folder = out.join(format!("seed-{seed}"));
-        fs::create_dir_all(&folder).with_context(|| format!("--out {}: cannot make it", folder.display()))?;
         let told = serde_json::json!({ "task": task, "arguments": args, "settings": settings });
-        write(&folder.join("settings.json"), &(serde_json::to_string_pretty(&told)? + "\n"))?;
+        shared::record::settings(&folder, &told, args.resume)?;
         let optimizer = settings.optimizer();
         let (train, chosen) = (&experiment.train, experiment.valid.as_ref().unwrap_or(&experiment.test));
         let task = SequenceTask::new(model.clone(), Arc::clone(train), Arc::clone(chosen), optimizer)?;
@@ -198,8 +197,4 @@ impl Run<'_> {
             },
         )
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| path.display().to_string())
 }

@@ -157,6 +157,10 @@ pub struct CvArgs {
     /// Parts that are tested one after the other, by models trained on the others
     #[arg(long, default_value_t = 10, value_parser = at_least_two)]
     pub folds: usize,
+    /// Folds that are trained at a time: one small model leaves a device idle. The results are the same
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    #[serde(skip)]
+    pub jobs: usize,
     /// Folder for results
     #[arg(long, default_value = "runs/text_cnn_cv")]
     pub out: PathBuf,

@@ -2,6 +2,9 @@
 //! tenth of them that is held out.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use receptive::Device;
@@ -12,57 +15,37 @@ use crate::data::Corpus;
 use crate::fit::{Fit, describe, model};
 use crate::record::{self, Fold};
 use crate::shared;
+use crate::shared::interrupt::stop_on_interrupt;
 use crate::shared::terminal::{grouped, say};
 
 pub fn cv(args: &CvArgs) -> Result<()> {
     let corpus = Corpus::read(&args.data, &args.fit)?;
     ensure!(args.fit.dev > 0.0, "--dev 0: a share of the sentences must choose the epoch");
     ensure!(args.folds <= corpus.sentences.len(), "--folds {}: there are fewer sentences", args.folds);
-    record::settings(&args.out, args, args.fit.resume)?;
+    shared::record::settings(&args.out, args, args.fit.resume)?;
     let device = Device::select(&args.fit.device)?;
     let parameters = model(&args.fit, &corpus)?.parameter_count()?;
     say(&format!("{}: {} parameters, on {device}", describe(args.fit.channels), grouped(parameters)));
+    let stop = stop_on_interrupt()?;
     let path = args.out.join("folds.jsonl");
     let mut done: Vec<Fold> = if args.fit.resume && path.exists() { shared::record::read(&path)? } else { vec![] };
     shared::record::write(&path, &done, true)?;
     let parts = corpus.sentences.folds(args.folds, args.fit.seed);
-    for fold in done.len() + 1..=args.folds {
-        let others: Vec<u32> = parts
-            .iter()
-            .enumerate()
-            .filter(|(part, _)| part + 1 != fold)
-            .flat_map(|(_, units)| units.clone())
-            .collect();
-        let (test, train) = (corpus.sentences.subset(&parts[fold - 1]), corpus.sentences.subset(&others));
-        let fit = Fit {
-            args: &args.fit,
-            corpus: &corpus,
-            device: &device,
-            seed: args.fit.seed + fold as u64,
-            sentences: &train,
-            test: Some(&test),
-            folder: None,
-            name: format!("fold {fold}, "),
-        };
-        let epochs = fit.run(|_| Ok(()))?;
-        let (best, last) = record::best(&epochs).zip(epochs.last()).context("there was no epoch")?;
-        let line = Fold {
-            fold,
-            test_accuracy: best.test_accuracy.context("there is nothing to test with")?,
-            dev_accuracy: best.dev_accuracy,
-            epoch: best.epoch,
-            epochs: last.epoch,
-            seconds: last.seconds,
-        };
+    let left = (1..=args.folds).filter(|fold| done.iter().all(|done| done.fold != *fold)).collect();
+    let train = |fold: usize| train_fold(args, &corpus, &device, &parts, fold, &stop);
+    let stopped = side_by_side(left, args.jobs, &stop, train, |line| {
         done.push(line);
         shared::record::write(&path, &[line], false)?;
         let (mean, _) = spread(&done);
-        say(&format!(
-            "fold {fold}: test {:.2} % after epoch {}; mean so far {mean:.2} %",
-            line.test_accuracy * 100.0,
-            best.epoch
-        ));
+        let accuracy = line.test_accuracy * 100.0;
+        say(&format!("fold {}: test {accuracy:.2} % after epoch {}; mean so far {mean:.2} %", line.fold, line.epoch));
+        Ok(())
+    })?;
+    if stopped {
+        say(&format!("stopped after {} folds; --resume goes on with the others", done.len()));
+        return Ok(());
     }
+    done.sort_by_key(|done| done.fold);
     let (mean, deviation) = spread(&done);
     let seconds: f64 = done.iter().map(|fold| fold.seconds).sum();
     let epochs: u64 = done.iter().map(|fold| fold.epochs).sum();
@@ -85,6 +68,83 @@ pub fn cv(args: &CvArgs) -> Result<()> {
         args.out.display()
     ));
     Ok(())
+}
+
+/// Trains on all parts but one, of which it tells the accuracy. Nothing if it was stopped.
+fn train_fold(
+    args: &CvArgs,
+    corpus: &Corpus,
+    device: &Device,
+    parts: &[Vec<u32>],
+    fold: usize,
+    stop: &AtomicBool,
+) -> Result<Option<Fold>> {
+    let others = parts.iter().enumerate().filter(|(part, _)| part + 1 != fold);
+    let others: Vec<u32> = others.flat_map(|(_, units)| units.clone()).collect();
+    let (test, train) = (corpus.sentences.subset(&parts[fold - 1]), corpus.sentences.subset(&others));
+    let fit = Fit {
+        args: &args.fit,
+        corpus,
+        device,
+        seed: args.fit.seed + fold as u64,
+        sentences: &train,
+        test: Some(&test),
+        folder: None,
+        name: format!("fold {fold}, "),
+        stop,
+    };
+    let epochs = fit.run(|_| Ok(()))?;
+    if stop.load(Ordering::SeqCst) {
+        return Ok(None);
+    }
+    let (best, last) = record::best(&epochs).zip(epochs.last()).context("there was no epoch")?;
+    Ok(Some(Fold {
+        fold,
+        test_accuracy: best.test_accuracy.context("there is nothing to test with")?,
+        dev_accuracy: best.dev_accuracy,
+        epoch: best.epoch,
+        epochs: last.epoch,
+        seconds: last.seconds,
+    }))
+}
+
+/// Runs a job for each fold, `at_once` of them at a time, and tells each result as it comes. Whether it was stopped, as it also is
+/// by an error, which is given once all have ended.
+fn side_by_side(
+    folds: Vec<usize>,
+    at_once: usize,
+    stop: &AtomicBool,
+    job: impl Fn(usize) -> Result<Option<Fold>> + Sync,
+    mut tell: impl FnMut(Fold) -> Result<()>,
+) -> Result<bool> {
+    let at_once = at_once.min(folds.len());
+    let next = Mutex::new(folds.into_iter());
+    let (sender, results) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..at_once {
+            let (sender, next, job) = (sender.clone(), &next, &job);
+            scope.spawn(move || {
+                let fold = || next.lock().ok()?.next();
+                while let (Some(fold), false) = (fold(), stop.load(Ordering::SeqCst)) {
+                    if sender.send(job(fold)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let (mut stopped, mut failure) = (false, None);
+        for result in results {
+            match result.and_then(|fold| fold.map(&mut tell).transpose()) {
+                Ok(told) => stopped |= told.is_none(),
+                Err(error) => {
+                    stop.store(true, Ordering::SeqCst);
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        failure.map_or(Ok(stopped || stop.load(Ordering::SeqCst)), Err)
+    })
 }
 
 /// Mean and deviation over the folds, in percent.

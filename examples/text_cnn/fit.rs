@@ -11,7 +11,7 @@ use receptive::data::Sequences as _;
 use receptive::data::text::Sentences;
 use receptive::nn::{Channels, TextCnn, TextCnnConfig};
 use receptive::optim::{Adadelta, Adam, Method, OptimizerConfig};
-use receptive::train::{Event, Limit, TextCnnTask, Trainer, TrainerOptions};
+use receptive::train::{Event, Limit, Reason, TextCnnTask, Trainer, TrainerOptions};
 
 use crate::args::{FitArgs, Optimizer};
 use crate::data::Corpus;
@@ -36,6 +36,8 @@ pub struct Fit<'a> {
     pub folder: Option<&'a Path>,
     /// Goes before each line.
     pub name: String,
+    /// Ends the training after the step it is at.
+    pub stop: &'a AtomicBool,
 }
 
 pub fn model(args: &FitArgs, corpus: &Corpus) -> Result<TextCnn> {
@@ -60,7 +62,8 @@ fn optimizer(args: &FitArgs) -> (OptimizerConfig, f32) {
 }
 
 impl Fit<'_> {
-    /// Trains; `on_best` is called after each epoch that is the best so far.
+    /// Trains; `on_best` is called after each epoch that is the best so far. Gives the epochs that are whole: one that is stopped
+    /// is trained again, with the same numbers, when the training is gone on with.
     pub fn run(&self, mut on_best: impl FnMut(&mut Trainer<TextCnnTask>) -> Result<()>) -> Result<Vec<Epoch>> {
         let args = self.args;
         let (dev, train) = self.sentences.split(args.dev, self.seed);
@@ -90,13 +93,16 @@ impl Fit<'_> {
         };
         while !ended(&epochs) {
             let (begun, mut sum, epoch) = (Instant::now(), 0.0, epochs.len() as u64 + 1);
-            timed(&mut trainer, |trainer| {
-                trainer.run(Limit::steps(epoch * steps), &AtomicBool::new(false), &mut |event| {
+            let outcome = timed(&mut trainer, |trainer| {
+                trainer.run(Limit::steps(epoch * steps), self.stop, &mut |event| {
                     if let Event::Step { loss, .. } = event {
                         sum += f64::from(*loss);
                     }
                 })
             })?;
+            if outcome.reason == Reason::Stopped {
+                break;
+            }
             let seconds = epochs.last().map_or(0.0, |last| last.seconds) + begun.elapsed().as_secs_f64();
             let valid = trainer.with_task(|task, store| task.evaluate_valid(store))?;
             let test = self.test.map(|test| trainer.with_task(|task, store| task.evaluate(store, test))).transpose()?;

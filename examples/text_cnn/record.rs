@@ -1,9 +1,5 @@
 //! What trainings leave behind: a line an epoch, and a line a fold.
 
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// A line of `metrics.jsonl`.
@@ -39,32 +35,6 @@ pub struct Fold {
     pub epoch: u64,
     pub epochs: u64,
     pub seconds: f64,
-}
-
-/// Writes the settings of a run beside its results. What is gone on with must have the same.
-pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot make it", folder.display()))?;
-    let path = folder.join("settings.json");
-    let text = serde_json::to_string_pretty(settings)? + "\n";
-    if resume && path.exists() {
-        let before: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)
-            .with_context(|| format!("{}: not what was written there", path.display()))?;
-        let now = serde_json::from_str::<serde_json::Value>(&text)?;
-        let names = now.as_object().into_iter().flatten();
-        // More epochs, or another device, are what one goes on for.
-        let free = ["epochs", "patience", "device"];
-        let differ = names.filter(|(name, value)| !free.contains(&name.as_str()) && before.get(name) != Some(value));
-        let differ: Vec<String> = differ
-            .map(|(name, value)| format!("{name} was {} and is {value}", before.get(name).cloned().unwrap_or_default()))
-            .collect();
-        ensure!(
-            differ.is_empty(),
-            "--resume {}: {}; use the same settings or another folder",
-            folder.display(),
-            differ.join(", ")
-        );
-    }
-    fs::write(&path, text).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `text_cnn train`.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
 use receptive::Device;
@@ -11,18 +12,20 @@ use crate::data::Corpus;
 use crate::fit::{Fit, describe, model};
 use crate::record;
 use crate::saved;
-use crate::shared::plot;
+use crate::shared::interrupt::stop_on_interrupt;
 use crate::shared::terminal::{grouped, say};
+use crate::shared::{self, plot};
 
 pub fn train(args: &TrainArgs) -> Result<()> {
     let corpus = Corpus::read(&args.data, &args.fit)?;
     let test = args.test.as_ref().map(|path| corpus.read_test(path, &args.data, args.fit.batch)).transpose()?;
-    record::settings(&args.out, args, args.fit.resume)?;
+    shared::record::settings(&args.out, args, args.fit.resume)?;
     let device = Device::select(&args.fit.device)?;
     let parameters = model(&args.fit, &corpus)?.parameter_count()?;
     say(&format!("{}: {} parameters, on {device}", describe(args.fit.channels), grouped(parameters)));
     let path = args.out.join("model.safetensors");
     let metadata = saved::metadata(&corpus, args.data.cleaning)?;
+    let stop = stop_on_interrupt()?;
     let fit = Fit {
         args: &args.fit,
         corpus: &corpus,
@@ -32,8 +35,13 @@ pub fn train(args: &TrainArgs) -> Result<()> {
         test: test.as_ref(),
         folder: Some(&args.out),
         name: String::new(),
+        stop: &stop,
     };
     let epochs = fit.run(|trainer| Ok(trainer.save_model(&path, &metadata)?))?;
+    if stop.load(Ordering::SeqCst) {
+        say(&format!("stopped after {} epochs; --resume goes on with the next", epochs.len()));
+        return Ok(());
+    }
     let curve = |of: &dyn Fn(&record::Epoch) -> f64| -> Vec<(u64, f32)> {
         epochs.iter().map(|epoch| (epoch.steps, of(epoch) as f32)).collect()
     };

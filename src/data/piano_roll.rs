@@ -44,6 +44,7 @@ pub struct PianoRolls {
     frames: Vec<f32>,
     /// The first frame of each tune, and the end of the last.
     offsets: Vec<usize>,
+    per_step: usize,
 }
 
 impl PianoRolls {
@@ -76,7 +77,13 @@ impl PianoRolls {
         if offsets.first() != Some(&0) || offsets.last() != Some(&(count as usize)) || !ordered {
             return Err(wrong(format!("{part}_offsets must rise from 0 to the {count} frames")));
         }
-        Ok(Self { keys: keys as usize, frames: frames.into_iter().map(f32::from).collect(), offsets })
+        Ok(Self { keys: keys as usize, frames: frames.into_iter().map(f32::from).collect(), offsets, per_step: 1 })
+    }
+
+    /// The same, of which a step takes so many tunes, at least one; the shorter ones are padded, and the batch says how long each is.
+    #[must_use]
+    pub fn with_batch(self, tunes: usize) -> Self {
+        Self { per_step: tunes.max(1), ..self }
     }
 
     /// Keys of a frame.
@@ -126,21 +133,34 @@ impl Sequences for PianoRolls {
     }
 
     fn per_step(&self) -> usize {
-        1
+        self.per_step
+    }
+
+    fn with_lengths(&self) -> bool {
+        self.per_step > 1
     }
 
     fn largest(&self) -> (usize, usize) {
-        (1, self.tellable().map(|tune| self.frames_of(tune) - 1).max().unwrap_or(1))
+        (self.per_step, self.tellable().map(|tune| self.frames_of(tune) - 1).max().unwrap_or(1))
     }
 
     fn fill(&self, units: &[usize], batch: &mut SequenceBatch) {
-        batch.restart(0, 0);
-        let Some(tune) = units.first().and_then(|&unit| self.tellable().nth(unit)) else { return };
-        let frames = &self.frames[self.offsets[tune] * self.keys..self.offsets[tune + 1] * self.keys];
-        (batch.rows, batch.time) = (1, self.frames_of(tune) - 1);
-        batch.count = batch.time;
-        batch.values.extend_from_slice(&frames[..frames.len() - self.keys]);
-        batch.target_values.extend_from_slice(&frames[self.keys..]);
+        let tunes: Vec<usize> = units.iter().filter_map(|&unit| self.tellable().nth(unit)).collect();
+        let longest = tunes.iter().map(|&tune| self.frames_of(tune) - 1).max().unwrap_or_default();
+        batch.restart(tunes.len(), longest);
+        for (row, tune) in tunes.into_iter().enumerate() {
+            let frames = &self.frames[self.offsets[tune] * self.keys..self.offsets[tune + 1] * self.keys];
+            let filled = (row + 1) * longest * self.keys;
+            batch.values.extend_from_slice(&frames[..frames.len() - self.keys]);
+            batch.values.resize(filled, 0.0);
+            batch.target_values.extend_from_slice(&frames[self.keys..]);
+            batch.target_values.resize(filled, 0.0);
+            let told = self.frames_of(tune) - 1;
+            batch.count += told;
+            if self.with_lengths() {
+                batch.lengths.push(told as u32);
+            }
+        }
     }
 
     fn fingerprint(&self) -> String {
@@ -199,6 +219,19 @@ mod tests {
         assert_eq!((batch.time, batch.count), (2, 2));
         assert_eq!(batch.values, [1.0, 0.0, 0.0, 1.0]);
         assert_eq!(batch.target_values, [0.0, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn shorter_tunes_are_padded() {
+        let file = npz(npyz::Order::C, vec![1, 0, 0, 1, 1, 1, 0, 0, 1, 0], vec![0, 2, 5]);
+        let rolls = PianoRolls::read(file.path(), "train").unwrap().with_batch(2);
+        assert_eq!((rolls.per_step(), rolls.steps(), rolls.largest()), (2, 1, (2, 2)));
+        let mut batch = SequenceBatch::default();
+        rolls.fill(&[0, 1], &mut batch);
+        assert_eq!((batch.rows, batch.time, batch.count), (2, 2, 3));
+        assert_eq!(batch.lengths, [1, 2]);
+        assert_eq!(batch.values, [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+        assert_eq!(batch.target_values, [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]

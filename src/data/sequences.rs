@@ -62,6 +62,11 @@ pub trait Sequences: Debug + Send + Sync {
         false
     }
 
+    /// Whether the sequences of a batch may differ in length: then it says how long each is, and holds nothing of meaning after that.
+    fn with_lengths(&self) -> bool {
+        false
+    }
+
     /// Whether each epoch of a training has an order of its own.
     fn shuffled(&self) -> bool {
         true

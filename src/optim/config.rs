@@ -49,6 +49,15 @@ impl Method {
             Self::Adadelta(_) => vec![State::SecondMoment, State::FirstMoment],
         }
     }
+
+    /// Whether what has a gradient of 0 stays as it is, with all that is kept of it.
+    pub(super) fn rests(&self) -> bool {
+        match self {
+            Self::Sgd(sgd) => sgd.momentum == 0.0 && sgd.weight_decay == 0.0,
+            Self::Adagrad(adagrad) => adagrad.weight_decay == 0.0,
+            Self::Adam(_) | Self::RmsProp(_) | Self::Adadelta(_) => false,
+        }
+    }
 }
 
 impl Default for Method {

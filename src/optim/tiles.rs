@@ -1,7 +1,7 @@
 //! The updates on the CPU, a tile of the flat vectors each. Coefficients are those of `shaders/optimizer.wgsl`.
 
 use super::blocks::unpack;
-use super::{Adadelta, Adagrad, Adam, RmsProp, Sgd};
+use super::{Adadelta, Adagrad, Adam, Method, RmsProp, Sgd};
 use crate::graph::{PARAM_ALIGN, Real, vector_kernel};
 
 vector_kernel! {
@@ -47,9 +47,13 @@ pub(super) fn sgd_tile<'a, T: Real>(
     let &[rate, _, clip, _] = coefficients else { return };
     let momentum = T::of(f64::from(sgd.momentum));
     let weight_decay = T::of(f64::from(sgd.weight_decay));
+    let rests = Method::Sgd(*sgd).rests();
     let mut first = first.map(|first| first.chunks_mut(PARAM_ALIGN));
     for ((params, grads), &word) in params.chunks_mut(PARAM_ALIGN).zip(grads.chunks(PARAM_ALIGN)).zip(blocks) {
         let (count, decays) = unpack(word);
+        if rests && still(&grads[..count]) {
+            continue;
+        }
         let decay = if decays { weight_decay } else { T::ZERO };
         let elements = params[..count].iter_mut().zip(&grads[..count]);
         match first.as_mut().and_then(Iterator::next) {
@@ -65,6 +69,12 @@ pub(super) fn sgd_tile<'a, T: Real>(
         }
     }
 }
+}
+
+/// Whether all gradients are 0.
+#[inline(always)]
+fn still<T: Real>(grads: &[T]) -> bool {
+    grads.iter().all(|g| *g == T::ZERO)
 }
 
 /// Clipped gradients with the weight decay of a block added.
@@ -137,8 +147,12 @@ pub(super) fn adagrad_tile<'a, T: Real>(
     let &[rate, _, clip, _] = coefficients else { return };
     let eps = T::of(f64::from(adagrad.eps));
     let initial = T::of(f64::from(adagrad.initial_accumulator_value));
+    let rests = Method::Adagrad(*adagrad).rests();
     let tiles = params.chunks_mut(PARAM_ALIGN).zip(second.chunks_mut(PARAM_ALIGN)).zip(grads.chunks(PARAM_ALIGN));
     for (((params, second), grads), &word) in tiles.zip(blocks) {
+        if rests && still(&grads[..unpack(word).0]) {
+            continue;
+        }
         let (grads, count) = decayed(clip, adagrad.weight_decay, word, grads, params);
         for ((w, v), &g) in params[..count].iter_mut().zip(&mut second[..count]).zip(&grads) {
             // The padding within rows stays zero: what the sums begin with is not stored.

@@ -82,7 +82,7 @@ impl Op for Update {
             ..Params::default()
         };
         let mut dispatch = Dispatch::new("optimizer", "update_main").define("UPDATE", true);
-        dispatch = dispatch.define("CONSTRAINED", !constrained.is_empty());
+        dispatch = dispatch.define("CONSTRAINED", !constrained.is_empty()).define("RESTS", self.method.rests());
         match self.method {
             Method::Adam(adam) => {
                 (params.beta1, params.rest1) = (adam.beta1 as f32, (1.0 - adam.beta1) as f32);

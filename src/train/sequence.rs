@@ -51,7 +51,7 @@ impl SequenceTask {
             return Err(Error::Data("there are no sequences to train or to validate with".into()));
         }
         let (batch, time) = train.largest();
-        let model = model.with_context(train.context());
+        let model = fitted(model, &*train);
         let program = model.training(Extent { batch, time }, &optimizer)?;
         let fingerprint = json!({
             "batch": train.per_step(),
@@ -106,7 +106,7 @@ impl Evaluator {
             config.objective = Objective::LastClass;
         }
         let SequenceConfig { input, objective, outputs, .. } = config;
-        let model = SequenceModel::new(config)?.with_precision(model.precision()).with_context(like.context());
+        let model = fitted(SequenceModel::new(config)?.with_precision(model.precision()), like);
         let program = model.evaluation(Extent { batch, time })?;
         let executor = Executor::new(&program.program, store)?;
         Ok(Self { program, executor, input, objective, outputs })
@@ -141,6 +141,12 @@ impl Evaluator {
     }
 }
 
+/// The model whose programs take batches of these data.
+fn fitted(model: SequenceModel, data: &dyn Sequences) -> SequenceModel {
+    let model = model.with_context(data.context());
+    if data.with_lengths() { model.with_lengths() } else { model }
+}
+
 /// Writes a batch to the inputs of a program, at the batch's size.
 fn feed(
     program: &SequenceProgram,
@@ -157,6 +163,9 @@ fn feed(
     match input {
         SequenceInput::Values { .. } => executor.write(program.input, &batch.values)?,
         SequenceInput::Classes { .. } => executor.write_ids(program.input, &batch.ids)?,
+    }
+    if let Some(lengths) = program.lengths {
+        executor.write_ids(lengths, &batch.lengths)?;
     }
     match objective {
         Objective::LastValues | Objective::Frames => executor.write(program.target, &batch.target_values),

@@ -145,6 +145,27 @@ fn config(tied: bool) -> SequenceConfig {
     }
 }
 
+/// Sizes derived from the settings of Bai et al. (2018), supplement, table 2: all levels but the last, which is as wide as the embedding,
+/// have the width that is given, and the output's weights are the embedding's.
+#[test]
+fn language_models_have_the_published_sizes() {
+    let model = |classes: usize, embedding: usize, width: usize, levels: usize, kernel: usize| {
+        let mut channels = vec![width; levels];
+        channels[levels - 1] = embedding;
+        let network = TcnConfig::new(embedding, &channels, kernel);
+        let receptive_field = network.receptive_field();
+        let input = SequenceInput::Classes { classes, embedding, dropout: 0.0, uniform: None, tied: true };
+        let model = SequenceConfig { input, body: Body::Tcn(network), outputs: classes, ..config(true) };
+        (SequenceModel::new(model).unwrap().parameter_count().unwrap(), receptive_field)
+    };
+    // Words of Penn Treebank, WikiText-103 and LAMBADA; characters of Penn Treebank and text8.
+    assert_eq!(model(10_000, 600, 600, 4, 3), (14_659_600, 61));
+    assert_eq!(model(267_735, 400, 1000, 5, 3), (132_060_735, 125));
+    assert_eq!(model(93_000, 500, 500, 5, 4), (56_603_000, 187));
+    assert_eq!(model(50, 100, 450, 3, 3), (2_222_100, 29));
+    assert_eq!(model(27, 100, 520, 5, 2), (4_129_667, 63));
+}
+
 /// The gradient of tied weights is that of their use as table and as output's weights; the model has so many parameters fewer.
 #[test]
 fn tied_weights_get_the_gradients_of_both_uses() {

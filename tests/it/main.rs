@@ -11,6 +11,10 @@ mod chord;
 #[path = "../../examples/conv_gru/comparison.rs"]
 mod comparison;
 mod concat;
+#[cfg(feature = "tables")]
+#[allow(dead_code, reason = "its own unit tests run here")]
+#[path = "../../examples/conv_gru/args.rs"]
+mod conv_gru_args;
 mod coop;
 mod cost;
 mod device;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use receptive::data::series::{
     ForecastError, LeftOut, Missing, Normalisation, Part, ReadOptions, Series, SeriesError, SeriesParts, SeriesSplit,
-    TextColumns, WindowBatch, WindowOptions, Windows,
+    TextColumns, WindowBatch, WindowInputs, WindowOptions, Windows,
 };
 use receptive::data::{Order, Prefetch};
 use receptive::random::Random;
@@ -275,7 +275,6 @@ fn windows_are_those_of_the_definition() {
                     assert_eq!(input, own, "{options:?} window {window}");
                     assert_eq!(batch.target[window], -100.0 * (i + delay) as f32);
                     assert_eq!(windows.naive(window), own[own.len() - 1]);
-                    assert_eq!(windows.input_before(i).unwrap(), own);
                 }
             }
         }
@@ -283,15 +282,27 @@ fn windows_are_those_of_the_definition() {
 }
 
 #[test]
-fn the_window_that_ends_with_the_series_can_be_read() {
+fn inputs_are_those_of_windows_and_need_no_row_to_forecast() {
     let identity = Normalisation { mean: vec![0.0; 2], deviation: vec![1.0; 2] };
     let options = WindowOptions { lookback: 4, step: 2, delay: 3, stride: 1 };
     let series = ramp(20, &[9]);
+    let inputs = WindowInputs::new(&series, "up", &identity, &options).unwrap();
     let windows = Windows::new(&series, "up", &identity, (Part::Whole, 0..20), &options).unwrap();
-    assert_eq!(windows.input_before(20).unwrap(), [16.0, -1600.0, 18.0, -1800.0]);
-    assert!(windows.input_before(21).is_none() && windows.input_before(3).is_none());
-    assert!(windows.input_before(10).is_none() && windows.input_before(13).is_none());
-    assert!(windows.input_before(9).is_some() && windows.input_before(14).is_some());
+    let mut batch = WindowBatch::default();
+    for window in 0..windows.len() {
+        windows.fill(&[window], &mut batch);
+        assert_eq!(inputs.before(windows.row(window)).unwrap(), batch.input);
+    }
+    assert_eq!(inputs.before(20).unwrap(), [16.0, -1600.0, 18.0, -1800.0]);
+    assert!(inputs.before(21).is_none() && inputs.before(3).is_none());
+    assert!(inputs.before(10).is_none() && inputs.before(13).is_none());
+    assert!(inputs.before(9).is_some() && inputs.before(14).is_some());
+
+    // As many rows as a window reads are enough, though there is no row that it could be right about.
+    let short = ramp(4, &[]);
+    assert!(Windows::new(&short, "up", &identity, (Part::Whole, 0..4), &options).is_err());
+    let inputs = WindowInputs::new(&short, "up", &identity, &options).unwrap();
+    assert_eq!(inputs.before(4).unwrap(), [0.0, 0.0, 2.0, -200.0]);
 }
 
 #[test]

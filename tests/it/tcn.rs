@@ -1,8 +1,10 @@
 //! Temporal convolutional networks: what they see, what they compute of the last position, their sizes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use receptive::Device;
+use receptive::data::{SequenceBatch, Sequences};
 use receptive::exec::{Executor, Store};
 use receptive::graph::{Extent, Graph, Precision, Program, Shape, State, StepArgs, TensorId};
 use receptive::nn::{
@@ -12,6 +14,7 @@ use receptive::nn::{
 use receptive::ops::{Cell, Padding};
 use receptive::optim::{self, Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use receptive::random::Random;
+use receptive::train::{Limit, SequenceTask, Trainer, TrainerOptions};
 
 use crate::no_hidden_work::{held, own_gpu};
 use crate::support::{self, assert_close};
@@ -314,6 +317,85 @@ fn models_with_lengths_count_what_there_is() {
             let forward = matches!((&body, objective), (Body::Recurrent(_), Objective::Classes));
             assert_eq!(loss(&input, [9, 9]) == before, forward, "{body:?} {objective:?}");
         }
+    }
+}
+
+/// Frames of tunes of 2, 9 and 5 positions, so many of them at once.
+#[derive(Debug)]
+struct Tunes(usize);
+
+impl Sequences for Tunes {
+    fn len(&self) -> usize {
+        3
+    }
+
+    fn per_step(&self) -> usize {
+        self.0
+    }
+
+    fn with_lengths(&self) -> bool {
+        self.0 > 1
+    }
+
+    fn largest(&self) -> (usize, usize) {
+        (self.0, 9)
+    }
+
+    fn fill(&self, units: &[usize], batch: &mut SequenceBatch) {
+        let lengths: Vec<usize> = units.iter().map(|&unit| [2, 9, 5][unit]).collect();
+        let longest = *lengths.iter().max().unwrap();
+        batch.restart(units.len(), longest);
+        for (&unit, &length) in units.iter().zip(&lengths) {
+            let filled = (batch.lengths.len() + 1) * longest * 3;
+            batch.values.extend(values(unit as u64, length * 3));
+            batch.values.resize(filled, 7.0);
+            batch
+                .target_values
+                .extend(values(9 + unit as u64, length * 3).iter().map(|v| f32::from(u8::from(*v > 0.0))));
+            batch.target_values.resize(filled, 1.0);
+            batch.lengths.push(length as u32);
+            batch.count += length;
+        }
+    }
+
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
+}
+
+/// Sequences of different lengths side by side are evaluated, and trained, as they are one by one.
+#[test]
+fn batches_of_different_lengths_are_what_their_sequences_are() {
+    for device in devices() {
+        let model = SequenceModel::new(SequenceConfig {
+            input: SequenceInput::Values { channels: 3 },
+            body: Body::Tcn(TcnConfig { dropout: 0.0, ..TcnConfig::new(3, &[5, 5], 3) }),
+            outputs: 3,
+            objective: Objective::Frames,
+            output_std: None,
+        })
+        .unwrap();
+        let task = |tunes: usize| {
+            let data: Arc<dyn Sequences> = Arc::new(Tunes(tunes));
+            SequenceTask::new(model.clone(), Arc::clone(&data), data, OptimizerConfig::new(Method::Sgd(Sgd::default())))
+                .unwrap()
+        };
+        // The gradient is the sum over all frames, so that one step with all tunes is each tune's steps from where it began.
+        let options = TrainerOptions { learning_rate: 0.01, ..TrainerOptions::default() };
+        let trained = |tunes: usize, steps: u64| {
+            let mut trainer = Trainer::new(task(tunes), &device, options.clone()).unwrap();
+            let start = trainer.store().read(State::Params).unwrap();
+            let before = trainer.with_task(|task, store| task.evaluate(store)).unwrap().loss;
+            trainer.run(Limit::steps(steps), &AtomicBool::new(false), &mut |_| {}).unwrap();
+            let after = trainer.with_task(|task, store| task.evaluate(store)).unwrap().loss;
+            (start, before, after)
+        };
+        let (start, one_by_one, later) = trained(1, 3);
+        let (same, side_by_side, together) = trained(3, 1);
+        assert_eq!(start, same);
+        assert!((one_by_one - side_by_side).abs() < 1e-6, "{one_by_one} {side_by_side}");
+        let (fell, fell_together) = (one_by_one - later, side_by_side - together);
+        assert!(fell > 0.01 && (fell - fell_together).abs() < 0.1 * fell, "{fell} {fell_together}");
     }
 }
 

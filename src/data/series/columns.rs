@@ -68,12 +68,7 @@ pub(super) fn series(path: &Path, options: &ReadOptions) -> Result<Series, Serie
         }
     }
     if sources.is_empty() {
-        let why = |(name, why): &(String, LeftOut)| match why {
-            LeftOut::Excluded => format!("{name} (excluded)"),
-            LeftOut::Time => format!("{name} (times)"),
-            LeftOut::Text { line, text } => format!("{name} (text: line {line} holds {text:?})"),
-            LeftOut::OneHot => format!("{name} (text)"),
-        };
+        let why = |(name, why): &(String, LeftOut)| format!("{name} ({why})");
         let (line, columns) = (file.rows[0].0, left_out.iter().map(why).collect());
         return Err(SeriesError::NoNumericColumn { path, line, columns });
     }

@@ -108,6 +108,21 @@ pub enum SeriesError {
         /// The columns there are.
         columns: Vec<String>,
     },
+    /// A column that is there, but not among those of numbers.
+    #[error(
+        "{path}, line {line}: column {name:?} was left out of the numbers ({why}); forecast another one, or let it in",
+        path = path.display()
+    )]
+    LeftOutColumn {
+        /// The file.
+        path: PathBuf,
+        /// The line of the header, or the first one.
+        line: usize,
+        /// The column.
+        name: String,
+        /// Why it was left out.
+        why: String,
+    },
     /// A value is missing and nothing was said about missing values.
     #[error(
         "{path}, line {line}, column {column}: the value is missing; choose `drop` to leave out the rows in which a value \

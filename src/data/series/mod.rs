@@ -50,4 +50,4 @@ pub use split::{Part, SeriesParts, SeriesSplit};
 pub use table::{LeftOut, Series};
 #[cfg(feature = "tables")]
 pub use table::{ReadOptions, TextColumns};
-pub use windows::{WindowOptions, Windows};
+pub use windows::{WindowInputs, WindowOptions, Windows};

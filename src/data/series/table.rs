@@ -1,5 +1,6 @@
 //! A table of numbers in time order.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,17 @@ pub enum LeftOut {
     },
     /// It holds text, in place of which there is a column for each.
     OneHot,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Excluded => f.write_str("excluded"),
+            Self::Time => f.write_str("times"),
+            Self::Text { line, text } => write!(f, "text: line {line} holds {text:?}"),
+            Self::OneHot => f.write_str("text, with a column for each"),
+        }
+    }
 }
 
 /// Named columns of numbers, row by row in time order.
@@ -214,7 +226,11 @@ impl Series {
             Some((column, LeftOut::Text { line, text })) => {
                 Err(SeriesError::NotANumber { path, line: *line, column: column.clone(), text: text.clone() })
             }
-            _ => {
+            Some((column, why)) => {
+                let (line, name) = (self.first_line, column.clone());
+                Err(SeriesError::LeftOutColumn { path, line, name, why: why.to_string() })
+            }
+            None => {
                 let (line, columns) = (self.first_line, self.names.clone());
                 Err(SeriesError::UnknownColumn { path, line, name: name.to_owned(), columns })
             }

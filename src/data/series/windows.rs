@@ -81,23 +81,7 @@ impl Windows {
         part: (Part, Range<usize>),
         options: &WindowOptions,
     ) -> Result<Self, SeriesError> {
-        options.check()?;
-        let target = series.column(target)?;
-        let columns = series.names().len();
-        if normalisation.mean.len() != columns || normalisation.deviation.len() != columns {
-            let value = format!("that of {} columns", normalisation.mean.len());
-            return Err(SeriesError::Option { name: "normalisation", value, allowed: "that of the series' columns" });
-        }
-        let row = |row| series.row(row).iter().enumerate().map(|(column, value)| normalisation.apply(column, *value));
-        let shared = Shared {
-            values: (0..series.rows()).flat_map(row).collect(),
-            columns,
-            target,
-            deviation: normalisation.deviation[target],
-            mean: normalisation.mean[target],
-            segments: series.segments().to_vec(),
-            options: *options,
-        };
+        let shared = Shared::new(series, target, normalisation, options)?;
         Self::over(Arc::new(shared), series, part.0, part.1)
     }
 
@@ -181,7 +165,7 @@ impl Windows {
 
     /// A normalised value of the target column in the column's own unit.
     pub fn in_units(&self, value: f32) -> f64 {
-        f64::from(value) * self.shared.deviation + self.shared.mean
+        self.shared.in_units(value)
     }
 
     /// The row `i` of a window: it reads rows before it and is to forecast row `i + delay`. A window beyond the last
@@ -218,22 +202,78 @@ impl Windows {
     pub(super) fn write(&self, window: usize, to: &mut [f32]) {
         self.shared.write(self.row(window), to);
     }
+}
 
-    /// The normalised input `[steps, features]` of the window that ends before row `row`, for a forecast of a row that
-    /// may lie beyond the end of the series. Nothing if the window would begin before the series, end after it, or reach
-    /// across a gap.
-    pub fn input_before(&self, row: usize) -> Option<Vec<f32>> {
-        let start = row.checked_sub(self.shared.options.lookback)?;
+/// What windows of a series read, whether or not it holds the rows that they are to forecast.
+#[derive(Debug, Clone)]
+pub struct WindowInputs {
+    shared: Arc<Shared>,
+}
+
+impl WindowInputs {
+    /// Those of a whole series.
+    ///
+    /// # Errors
+    /// [`SeriesError::Option`] for options out of range or a normalisation of another number of columns, the errors of
+    /// [`Series::column`] for the target.
+    pub fn new(
+        series: &Series,
+        target: &str,
+        normalisation: &Normalisation,
+        options: &WindowOptions,
+    ) -> Result<Self, SeriesError> {
+        Ok(Self { shared: Arc::new(Shared::new(series, target, normalisation, options)?) })
+    }
+
+    /// The normalised input `[steps, features]` of the window that ends before row `row`. Nothing if it would begin before
+    /// the series, end after it, or reach across a gap.
+    pub fn before(&self, row: usize) -> Option<Vec<f32>> {
+        let WindowOptions { lookback, .. } = self.shared.options;
+        let start = row.checked_sub(lookback)?;
         let whole = self.shared.segments.iter().any(|run| run.start <= start && row <= run.end);
         whole.then(|| {
-            let mut input = vec![0.0; self.steps() * self.features()];
+            let mut input = vec![0.0; self.shared.options.steps() * self.shared.columns];
             self.shared.write(row, &mut input);
             input
         })
     }
+
+    /// A normalised value of the target column in the column's own unit.
+    pub fn in_units(&self, value: f32) -> f64 {
+        self.shared.in_units(value)
+    }
 }
 
 impl Shared {
+    fn new(
+        series: &Series,
+        target: &str,
+        normalisation: &Normalisation,
+        options: &WindowOptions,
+    ) -> Result<Self, SeriesError> {
+        options.check()?;
+        let target = series.column(target)?;
+        let columns = series.names().len();
+        if normalisation.mean.len() != columns || normalisation.deviation.len() != columns {
+            let value = format!("that of {} columns", normalisation.mean.len());
+            return Err(SeriesError::Option { name: "normalisation", value, allowed: "that of the series' columns" });
+        }
+        let row = |row| series.row(row).iter().enumerate().map(|(column, value)| normalisation.apply(column, *value));
+        Ok(Self {
+            values: (0..series.rows()).flat_map(row).collect(),
+            columns,
+            target,
+            deviation: normalisation.deviation[target],
+            mean: normalisation.mean[target],
+            segments: series.segments().to_vec(),
+            options: *options,
+        })
+    }
+
+    fn in_units(&self, value: f32) -> f64 {
+        f64::from(value) * self.deviation + self.mean
+    }
+
     fn target_at(&self, row: usize) -> f32 {
         self.values[row * self.columns + self.target]
     }
