@@ -4,6 +4,9 @@ use super::blocks::unpack;
 use super::{Adadelta, Adagrad, Adam, Method, RmsProp, Sgd};
 use crate::graph::{PARAM_ALIGN, Real, vector_kernel};
 
+/// The least magnitude of a mean: that of what has no gradient any more shrinks without end.
+const LEAST: f32 = f32::MIN_POSITIVE;
+
 vector_kernel! {
 pub(super) fn adam_tile<'a, T: Real>(
     adam: &'a Adam,
@@ -27,8 +30,8 @@ pub(super) fn adam_tile<'a, T: Real>(
             params[..count].iter_mut().zip(&mut first[..count]).zip(&mut second[..count]).zip(&grads[..count]);
         for (((w, m), v), &g) in elements {
             let g = g * clip;
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * g * g;
+            *m = (beta1 * *m + rest1 * g).faded(LEAST);
+            *v = (beta2 * *v + rest2 * g * g).faded(LEAST);
             *w = *w * shrink - rate * *m / (v.sqrt() / root + eps);
         }
     }
@@ -60,7 +63,7 @@ pub(super) fn sgd_tile<'a, T: Real>(
             Some(first) => {
                 for ((w, &g), m) in elements.zip(&mut first[..count]) {
                     let g = g * clip + decay * *w;
-                    *m = momentum * *m + g;
+                    *m = (momentum * *m + g).faded(LEAST);
                     let step = if sgd.nesterov { g + momentum * *m } else { *m };
                     *w -= rate * step;
                 }
@@ -109,13 +112,13 @@ pub(super) fn rmsprop_tile<'a, T: Real>(
     for (((params, second), grads), &word) in tiles.zip(blocks) {
         let (mut updates, count) = decayed(clip, rmsprop.weight_decay, word, grads, params);
         for (v, &g) in second[..count].iter_mut().zip(&updates) {
-            *v = alpha * *v + rest * g * g;
+            *v = (alpha * *v + rest * g * g).faded(LEAST);
         }
         let elements = updates[..count].iter_mut().zip(&*second);
         match mean.as_mut().and_then(Iterator::next) {
             Some(mean) => {
                 for ((u, &v), a) in elements.zip(mean) {
-                    *a = alpha * *a + rest * *u;
+                    *a = (alpha * *a + rest * *u).faded(LEAST);
                     // By rounding it may be below 0.
                     *u = *u / ((v - *a * *a).larger(T::ZERO).sqrt() + eps);
                 }
@@ -124,7 +127,7 @@ pub(super) fn rmsprop_tile<'a, T: Real>(
         }
         if let Some(first) = first.as_mut().and_then(Iterator::next) {
             for (m, u) in first[..count].iter_mut().zip(&mut updates) {
-                *m = momentum * *m + *u;
+                *m = (momentum * *m + *u).faded(LEAST);
                 *u = *m;
             }
         }
@@ -181,9 +184,9 @@ pub(super) fn adadelta_tile<'a, T: Real>(
         let (grads, count) = decayed(clip, adadelta.weight_decay, word, grads, params);
         let elements = params[..count].iter_mut().zip(&mut second[..count]).zip(&mut first[..count]);
         for (((w, v), s), &g) in elements.zip(&grads) {
-            *v = rho * *v + rest * g * g;
+            *v = (rho * *v + rest * g * g).faded(LEAST);
             let update = (*s + eps).sqrt() / (*v + eps).sqrt() * g;
-            *s = rho * *s + rest * update * update;
+            *s = (rho * *s + rest * update * update).faded(LEAST);
             *w -= rate * update;
         }
     }

@@ -12,6 +12,10 @@ use crate::graph::{CpuRun, Epilogue, Matrix, Panels, Real, Rows, View, multiply,
 /// Sequences of a task: a block of rows of the products.
 const SEQUENCES: usize = 8;
 
+/// Gradients that have faded to less on their way back through time count as none: what is made of them would be too small for normal
+/// numbers, and at last they themselves.
+const FADED: f32 = 1.0 / (1_u128 << 100) as f32;
+
 /// Where the steps of the sequences lie.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
@@ -297,6 +301,7 @@ pub(super) fn backward<T: Real>(op: &RecurrentGrad, run: &mut CpuRun<'_, T>) {
                     }
                     scale_by(dinput, mask_of(first + i));
                     carry.iter_mut().zip(dinput).for_each(|(carry, &mut dinput)| *carry += dinput);
+                    carry.iter_mut().for_each(|carry| *carry = carry.faded(FADED));
                 }
             }
             for (dinitial, carry) in dinitial.chunks_mut(dinitial_stride).zip(carry.chunks(states)) {
