@@ -7,7 +7,7 @@ use super::{Window, Windows, beats, case_inputs, case_shape, check_inputs, lengt
 use crate::error::Result;
 use crate::graph::{
     Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Gradient, Op, Operand, ROW_TILE, Real, Shape, TensorId,
-    cpu_reference, expect_same, for_row_tiles,
+    cpu_reference, expect_same, for_row_tiles, vector_kernel,
 };
 use crate::ops::Case;
 use crate::ops::conv1d::add_to;
@@ -233,19 +233,25 @@ impl PoolGrad {
                 values.fill(T::ZERO);
                 for window in windows.holding(at, length, count) {
                     let row = sequence * count + window;
-                    let elements = values.iter_mut().zip(dy.row(row));
                     if self.pool.pooling == Pooling::Max {
-                        for ((dx, &dy), &won) in elements.zip(&won[row * padded..]) {
-                            *dx += if won == at as u32 { dy } else { T::ZERO };
-                        }
+                        add_won(values, dy.row(row), &won[row * padded..], at as u32);
                     } else {
                         let factor = self.pool.factor::<T>(windows.positions(window, length).len());
-                        elements.for_each(|(dx, &dy)| *dx += dy * factor);
+                        values.iter_mut().zip(dy.row(row)).for_each(|(dx, &dy)| *dx += dy * factor);
                     }
                 }
             }
         });
         Ok(())
+    }
+}
+
+vector_kernel! {
+    /// Adds the gradients of what a position won.
+    fn add_won<'a, T: Real>(dx: &'a mut [T], dy: &'a [T], won: &'a [u32], position: u32) -> () {
+        for ((dx, &dy), &won) in dx.iter_mut().zip(dy).zip(won) {
+            *dx += if won == position { dy } else { T::ZERO };
+        }
     }
 }
 

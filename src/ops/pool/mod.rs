@@ -21,7 +21,9 @@ pub use window::{Window, Windows};
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::graph::{Graph, Kind, Op, Operand, Real, Shape, TensorId, View, expect_kinds, expect_same, shape_error};
+use crate::graph::{
+    Graph, Kind, Op, Operand, Real, Shape, TensorId, View, expect_kinds, expect_same, shape_error, vector_kernel,
+};
 use crate::ops::CaseInput;
 use crate::random::Random;
 
@@ -161,10 +163,23 @@ fn winners<T: Real>(x: &View<'_, T>, first: usize, positions: Range<usize>, valu
     values.fill(T::ZERO);
     at.fill(u32::MAX);
     for (number, position) in positions.enumerate() {
-        for ((value, at), &x) in values.iter_mut().zip(at.iter_mut()).zip(x.row(first + position)) {
-            if number == 0 || beats(x, *value) {
-                (*value, *at) = (x, position as u32);
-            }
+        let x = x.row(first + position);
+        if number == 0 {
+            values.copy_from_slice(x);
+            at.fill(position as u32);
+        } else {
+            take_larger(x, position as u32, values, at);
+        }
+    }
+}
+
+vector_kernel! {
+    /// Puts what beats the largest so far in its place.
+    fn take_larger<'a, T: Real>(x: &'a [T], position: u32, values: &'a mut [T], at: &'a mut [u32]) -> () {
+        for ((value, at), &x) in values.iter_mut().zip(at).zip(x) {
+            let wins = beats(x, *value);
+            *value = if wins { x } else { *value };
+            *at = if wins { position } else { *at };
         }
     }
 }
