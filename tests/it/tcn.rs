@@ -377,8 +377,8 @@ fn batches_of_different_lengths_are_what_their_sequences_are() {
         .unwrap();
         let task = |tunes: usize| {
             let data: Arc<dyn Sequences> = Arc::new(Tunes(tunes));
-            SequenceTask::new(model.clone(), Arc::clone(&data), data, OptimizerConfig::new(Method::Sgd(Sgd::default())))
-                .unwrap()
+            let optimizer = OptimizerConfig { method: Method::Sgd(Sgd::default()), clip_norm: None };
+            SequenceTask::new(model.clone(), Arc::clone(&data), data, optimizer).unwrap()
         };
         // The gradient is the sum over all frames, so that one step with all tunes is each tune's steps from where it began.
         let options = TrainerOptions { learning_rate: 0.01, ..TrainerOptions::default() };
