@@ -93,10 +93,9 @@ fn weight_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
 @group(0) @binding(3) var<storage, read> w: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
 
-// What one filter gives, if one of its taps lies here.
-fn part(at: i32, c4: u32, filter_index: u32, position: f32, factor: f32) -> vec4<f32> {
-    let rest = at - p.shift - i32(position) * p.multiply;
-    if (factor == 0.0 || position < 0.0 || rest < 0 || rest % p.step != 0 || u32(rest / p.step) >= p.taps) {
+// What one filter gives, `rest` after the place of its first tap.
+fn part(rest: i32, c4: u32, filter_index: u32, factor: f32) -> vec4<f32> {
+    if (rest % p.step != 0) {
         return vec4<f32>();
     }
     let tap = u32(rest / p.step);
@@ -123,10 +122,15 @@ fn input_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) cou
     for (var f4 = 0u; f4 * 4u < p.filters; f4 += 1u) {
         let factor = mask4(dy[p.dy_offset4 + sequence * p.dy_stride4 + f4], f4 * 4u, p.filters);
         let position = positions[p.positions_offset4 + sequence * p.positions_stride4 + f4];
-        sum += part(at, c4, f4 * 4u, position.x, factor.x);
-        sum += part(at, c4, f4 * 4u + 1u, position.y, factor.y);
-        sum += part(at, c4, f4 * 4u + 2u, position.z, factor.z);
-        sum += part(at, c4, f4 * 4u + 3u, position.w, factor.w);
+        let rest = vec4<i32>(at - p.shift) - vec4<i32>(position) * p.multiply;
+        let reaches = (rest >= vec4<i32>()) & (rest < vec4<i32>(i32(p.taps) * p.step));
+        let gives = reaches & (position >= vec4<f32>()) & (factor != vec4<f32>());
+        // A loop over those few that give something: software devices run both sides of a branch.
+        let bits = select(vec4<u32>(), vec4<u32>(1u, 2u, 4u, 8u), gives);
+        for (var left = bits.x | bits.y | bits.z | bits.w; left != 0u; left &= left - 1u) {
+            let lane = firstTrailingBit(left);
+            sum += part(rest[lane], c4, f4 * 4u + lane, factor[lane]);
+        }
     }
     dx[p.sum_offset4 + row * p.sum_stride4 + c4] = mask4(sum, c4 * 4u, p.channels);
 }
