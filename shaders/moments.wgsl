@@ -4,7 +4,7 @@
 //   moments = mean, variance, count                    of the rows of x that there are
 //   PARTIAL:   sums = mean, sum of squares about it, count   of the rows of a slab
 //   MERGE:     the moments of all slabs
-//   UPDATE:    running = (1 - momentum) running + momentum (mean, unbiased variance)
+//   UPDATE:    running = (1 - momentum) running + momentum (mean, unbiased variance), where those are finite
 
 #import grid
 #import storage
@@ -40,12 +40,19 @@ fn update(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: 
     let n = x[p.x_offset4 + 2u * p.x_stride4 + c4];
     let mean = x[p.x_offset4 + c4];
     let variance = x[p.x_offset4 + p.x_stride4 + c4] * n / max(n - 1.0, vec4<f32>(1.0));
-    // Of no rows there is nothing to learn.
-    let momentum = select(vec4<f32>(), vec4<f32>(p.momentum), n > vec4<f32>());
+    // Of no rows there is nothing to learn, and of numbers too large for halves nothing that would pass.
+    let learns = (n > vec4<f32>()) & is_finite(mean) & is_finite(variance);
     let to_mean = p.moments_offset4 + c4;
     let to_variance = to_mean + p.moments_stride4;
-    moments[to_mean] = moments[to_mean] * (1.0 - momentum) + mean * momentum;
-    moments[to_variance] = moments[to_variance] * (1.0 - momentum) + variance * momentum;
+    let means = moments[to_mean];
+    let variances = moments[to_variance];
+    moments[to_mean] = select(means, means * (1.0 - p.momentum) + mean * p.momentum, learns);
+    moments[to_variance] = select(variances, variances * (1.0 - p.momentum) + variance * p.momentum, learns);
+}
+
+// By their bits: compilers may take for granted that numbers are finite.
+fn is_finite(x: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
 }
 #else
 #ifdef MERGE

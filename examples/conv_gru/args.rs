@@ -152,7 +152,8 @@ pub struct DataArgs {
     pub unit: Option<String>,
 
     /// Published settings, for what is not given: chollet is Chollet's forecast of a table with a row every ten minutes, with a lookback
-    /// of 720, step 3 and delay 144, by his network with RMSprop, 500 steps in an epoch
+    /// of 720, step 3 and delay 144, by his network with RMSprop, 500 steps in an epoch; gradients are clipped at a norm of 1, as
+    /// everywhere here, and --split is to be given
     #[arg(long, value_name = "NAME", value_enum, help_heading = "Data")]
     pub preset: Option<Preset>,
 
@@ -289,6 +290,9 @@ impl RunArgs {
         ensure!(self.steps_per_epoch != Some(0), "--steps-per-epoch 0: an epoch needs at least 1 step");
         let rate = self.learning_rate;
         ensure!(rate.is_finite() && rate > 0.0, "--learning-rate {rate}: must be above 0, such as 0.001");
+        for (name, share) in [("dropout", self.dropout), ("recurrent-dropout", self.recurrent_dropout)] {
+            ensure!((0.0..1.0).contains(&share), "--{name} {share}: must be at least 0 and below 1");
+        }
         ensure!(self.show > 1, "--show {}: a picture needs at least 2 forecasts", self.show);
         ensure!(self.out.is_dir() || !self.out.exists(), "--out {}: this is a file; name a folder", self.out.display());
         Ok(())
@@ -316,15 +320,18 @@ pub struct TrainArgs {
     pub run: RunArgs,
 }
 
-#[derive(Debug, Clone, Parser)]
+#[derive(Debug, Clone, Parser, Serialize)]
 #[command(args_override_self = true)]
 pub struct CompareArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub data: DataArgs,
     /// Models to compare [default: all]
     #[arg(long, value_name = "NAME,…", value_enum, value_delimiter = ',', help_heading = "Training")]
+    #[serde(skip)]
     pub models: Vec<ModelKind>,
     #[command(flatten)]
+    #[serde(flatten)]
     pub run: RunArgs,
 }
 

@@ -7,12 +7,14 @@ use receptive::nn::ConvRnn;
 use crate::args::{CompareArgs, ModelKind};
 use crate::data::Data;
 use crate::shared::interrupt::stop_on_interrupt;
+use crate::shared::record;
 use crate::shared::terminal::say;
 use crate::train::{make_folder, of, run};
 
 pub fn compare(args: &CompareArgs) -> Result<()> {
     args.run.check()?;
     let data = Data::open(&args.data)?;
+    record::settings(&args.run.out, args, args.run.resume)?;
     let mut models = if args.models.is_empty() { ModelKind::value_variants().to_vec() } else { args.models.clone() };
     // The others are measured against it.
     if !models.contains(&ModelKind::Naive) {

@@ -29,7 +29,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     let mut text = "row,time,forecast,truth\n".to_owned();
     let mut last = None;
     for ready in ready.chunks(BATCH) {
-        // The last batch is filled up, for a model is made for batches of one size.
+        // The last batch is filled up, so that all are of one size.
         let padded = ready.iter().chain(std::iter::repeat(&ready[0])).take(BATCH);
         let input: Vec<f32> = padded.flat_map(|&row| inputs.before(row).unwrap_or_default()).collect();
         let forecasts = forecaster.forecast(&input, BATCH)?;
@@ -43,7 +43,8 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
         }
     }
     let (row, forecast) = last.with_context(|| {
-        format!("{}: no window of {} rows without a gap ends there", args.data.display(), setup.windows.lookback)
+        let (path, lookback) = (args.data.display(), setup.windows.lookback);
+        format!("{path}: it has {rows} rows; a forecast needs {lookback} in a row without a gap, so give more of them")
     })?;
     std::fs::write(&args.out, text).with_context(|| format!("--out {}", args.out.display()))?;
     let unit = setup.unit.map_or(String::new(), |unit| format!(" {unit}"));

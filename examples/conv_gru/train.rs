@@ -89,7 +89,10 @@ pub fn run(
     };
     let mut runs = Vec::new();
     match &network {
-        None => runs.push(measure(out, run.seed, Trained::default())?),
+        None => {
+            setup.write(&out.join("forecaster.json"))?;
+            runs.push(measure(out, run.seed, Trained::default())?);
+        }
         Some(network) => {
             let learning = Learning { network, model, run, data, device: &device, stop };
             let mut best: Option<f64> = None;
@@ -103,6 +106,8 @@ pub fn run(
                 let result = measure(&folder, seed, trained)?;
                 if best.is_none_or(|least| result.valid.mae < least) {
                     best = Some(result.valid.mae);
+                    // Before the weights: those of another run must not be taken for ones of this.
+                    setup.write(&out.join("forecaster.json"))?;
                     for name in [WEIGHTS, "loss.png"] {
                         fs::copy(folder.join(name), out.join(name))
                             .with_context(|| out.join(name).display().to_string())?;
@@ -112,7 +117,6 @@ pub fn run(
             }
         }
     }
-    setup.write(&out.join("forecaster.json"))?;
     let mut forecaster = setup.forecaster(out, &device, run.batch)?;
     picture(&out.join("forecast.png"), model, &mut *forecaster, run, data)?;
     let parameters = network.as_ref().map_or(Ok(0), ConvRnn::parameter_count)?;

@@ -12,12 +12,14 @@ use serde_json::Value;
 /// Settings that may be others when a run is gone on with: how long it takes, where, and what is shown.
 const FREE: [&str; 8] = ["epochs", "patience", "minutes", "seeds", "device", "out", "resume", "show"];
 
-/// Appends lines, or writes them anew.
+/// Appends lines, or writes them anew, at once: what was there before stays until all is written.
 pub fn write<T: Serialize>(path: &Path, lines: &[T], anew: bool) -> Result<()> {
-    let file = OpenOptions::new().create(true).write(true).append(!anew).truncate(anew).open(path);
-    let mut file = file.with_context(|| path.display().to_string())?;
+    let to = if anew { &path.with_extension("new") } else { path };
+    let file = OpenOptions::new().create(true).write(true).append(!anew).truncate(anew).open(to);
+    let mut file = file.with_context(|| to.display().to_string())?;
     let lines: Vec<String> = lines.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    lines.iter().try_for_each(|line| writeln!(file, "{line}")).with_context(|| path.display().to_string())
+    lines.iter().try_for_each(|line| writeln!(file, "{line}")).with_context(|| to.display().to_string())?;
+    if anew { fs::rename(to, path).with_context(|| path.display().to_string()) } else { Ok(()) }
 }
 
 /// Reads all lines, but for one that was not written to its end.

@@ -157,7 +157,7 @@ pub struct CvArgs {
     /// Parts that are tested one after the other, by models trained on the others
     #[arg(long, default_value_t = 10, value_parser = at_least_two)]
     pub folds: usize,
-    /// Folds that are trained at a time: one small model leaves a device idle. The results are the same
+    /// Folds that are trained at a time, for devices that one small model leaves idle. The results are the same
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     #[serde(skip)]
     pub jobs: usize,

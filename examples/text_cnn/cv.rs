@@ -5,10 +5,12 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use receptive::Device;
 use receptive::data::Sequences as _;
+use serde_json::json;
 
 use crate::args::CvArgs;
 use crate::data::Corpus;
@@ -20,13 +22,21 @@ use crate::shared::terminal::{grouped, say};
 
 pub fn cv(args: &CvArgs) -> Result<()> {
     let corpus = Corpus::read(&args.data, &args.fit)?;
-    ensure!(args.fit.dev > 0.0, "--dev 0: a share of the sentences must choose the epoch");
     ensure!(args.folds <= corpus.sentences.len(), "--folds {}: there are fewer sentences", args.folds);
-    shared::record::settings(&args.out, args, args.fit.resume)?;
+    let least = corpus.sentences.len() - corpus.sentences.len().div_ceil(args.folds);
+    ensure!(
+        (least as f64 * args.fit.dev).round() >= 1.0,
+        "--dev {}: of {least} sentences none is left to choose the epoch by; give more",
+        args.fit.dev
+    );
+    // All folds are trained alike, those that are gone on with too.
+    let alike = [args.fit.epochs, args.fit.patience];
+    let told = json!({ "arguments": args, "epochs_and_patience": alike, "data": corpus.sentences.fingerprint() });
+    shared::record::settings(&args.out, &told, args.fit.resume)?;
     let device = Device::select(&args.fit.device)?;
     let parameters = model(&args.fit, &corpus)?.parameter_count()?;
     say(&format!("{}: {} parameters, on {device}", describe(args.fit.channels), grouped(parameters)));
-    let stop = stop_on_interrupt()?;
+    let (stop, begun) = (stop_on_interrupt()?, Instant::now());
     let path = args.out.join("folds.jsonl");
     let mut done: Vec<Fold> = if args.fit.resume && path.exists() { shared::record::read(&path)? } else { vec![] };
     shared::record::write(&path, &done, true)?;
@@ -49,7 +59,7 @@ pub fn cv(args: &CvArgs) -> Result<()> {
     let (mean, deviation) = spread(&done);
     let seconds: f64 = done.iter().map(|fold| fold.seconds).sum();
     let epochs: u64 = done.iter().map(|fold| fold.epochs).sum();
-    let result = serde_json::json!({
+    let result = json!({
         "accuracy_percent": mean,
         "deviation_percent": deviation,
         "folds": done,
@@ -62,9 +72,11 @@ pub fn cv(args: &CvArgs) -> Result<()> {
     fs::write(&to, serde_json::to_string_pretty(&result)? + "\n").with_context(|| to.display().to_string())?;
     let deviation = deviation.map_or(String::new(), |deviation| format!(" ± {deviation:.2}"));
     say(&format!(
-        "{} folds: {mean:.2}{deviation} %; {seconds:.0} s of training, {:.1} s an epoch; wrote {}",
+        "{} folds: {mean:.2}{deviation} %; {:.1} s an epoch with {} at a time, {:.0} s since the start; wrote {}",
         done.len(),
         seconds / epochs.max(1) as f64,
+        args.jobs,
+        begun.elapsed().as_secs_f64(),
         args.out.display()
     ));
     Ok(())
@@ -86,7 +98,7 @@ fn train_fold(
         args: &args.fit,
         corpus,
         device,
-        seed: args.fit.seed + fold as u64,
+        seed: args.fit.seed.wrapping_add(fold as u64),
         sentences: &train,
         test: Some(&test),
         folder: None,
@@ -101,7 +113,7 @@ fn train_fold(
     Ok(Some(Fold {
         fold,
         test_accuracy: best.test_accuracy.context("there is nothing to test with")?,
-        dev_accuracy: best.dev_accuracy,
+        dev_accuracy: best.dev_accuracy.context("there is nothing to choose the epoch by")?,
         epoch: best.epoch,
         epochs: last.epoch,
         seconds: last.seconds,

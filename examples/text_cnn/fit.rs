@@ -1,11 +1,12 @@
 //! One training, to the epoch after which the held-out sentences are told no better.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use receptive::Device;
 use receptive::data::Sequences as _;
 use receptive::data::text::Sentences;
@@ -80,9 +81,22 @@ impl Fit<'_> {
                 let trainer = Trainer::resume(task, self.device, options, checkpoint)?;
                 epochs = shared::record::read(metrics)?;
                 epochs.retain(|epoch| epoch.steps <= trainer.step());
+                ensure!(
+                    epochs.last().is_some_and(|last| last.steps == trainer.step()),
+                    "--resume: {} does not tell of the {} steps of {}; train anew in another folder",
+                    metrics.display(),
+                    trainer.step(),
+                    checkpoint.display()
+                );
                 trainer
             }
-            _ => Trainer::new(task, self.device, options)?,
+            _ => {
+                if let Some((checkpoint, _)) = files.as_ref().filter(|(checkpoint, _)| checkpoint.exists()) {
+                    // Else a run that is stopped before its first checkpoint would go on with this one.
+                    fs::remove_file(checkpoint).with_context(|| checkpoint.display().to_string())?;
+                }
+                Trainer::new(task, self.device, options)?
+            }
         };
         if let Some((_, metrics)) = &files {
             shared::record::write(metrics, &epochs, true)?;
@@ -104,14 +118,17 @@ impl Fit<'_> {
                 break;
             }
             let seconds = epochs.last().map_or(0.0, |last| last.seconds) + begun.elapsed().as_secs_f64();
-            let valid = trainer.with_task(|task, store| task.evaluate_valid(store))?;
+            let valid = match dev.is_empty() {
+                true => None,
+                false => Some(trainer.with_task(|task, store| task.evaluate_valid(store))?),
+            };
             let test = self.test.map(|test| trainer.with_task(|task, store| task.evaluate(store, test))).transpose()?;
             epochs.push(Epoch {
                 epoch,
                 steps: epoch * steps,
                 train_loss: sum / steps as f64,
-                dev_loss: valid.loss,
-                dev_accuracy: valid.accuracy.unwrap_or_default(),
+                dev_loss: valid.map(|valid| valid.loss),
+                dev_accuracy: valid.and_then(|valid| valid.accuracy),
                 test_accuracy: test.and_then(|test| test.accuracy),
                 seconds,
             });
@@ -124,13 +141,16 @@ impl Fit<'_> {
                 shared::record::write(metrics, &[line], false)?;
                 trainer.save(checkpoint)?;
             }
-            let told = line.test_accuracy.map_or(String::new(), |test| format!(", test {:.2} %", test * 100.0));
+            let dev = line.dev_loss.map_or(String::new(), |loss| format!(", dev {loss:.4}"));
+            let percent = |name: &str, share: Option<f64>| {
+                share.map_or(String::new(), |share| format!(", {name} {:.2} %", share * 100.0))
+            };
             say(&format!(
-                "{}epoch {epoch}: training {:.4}, dev {:.4} ({:.2} %){told}{}, {seconds:.0} s",
+                "{}epoch {epoch}: training {:.4}{dev}{}{}{}, {seconds:.0} s",
                 self.name,
                 line.train_loss,
-                line.dev_loss,
-                line.dev_accuracy * 100.0,
+                percent("dev", line.dev_accuracy),
+                percent("test", line.test_accuracy),
                 if best { " (best)" } else { "" },
             ));
         }

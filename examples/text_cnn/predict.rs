@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use receptive::Device;
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let mut line = 0;
     loop {
-        let mut texts = Vec::new();
+        let (mut texts, mut failure) = (Vec::new(), None);
         // What is there is answered before more is waited for.
         while texts.len() < BATCH && (texts.is_empty() || input.buffer().contains(&b'\n')) {
             let mut bytes = Vec::new();
@@ -26,13 +26,14 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
                 break;
             }
             line += 1;
-            let text = String::from_utf8(bytes)
-                .ok()
-                .with_context(|| format!("standard input, line {line}: not UTF-8 text"))?;
+            let Ok(text) = String::from_utf8(bytes) else {
+                failure = Some(anyhow!("standard input, line {line}: not UTF-8 text; convert it, such as with iconv"));
+                break;
+            };
             texts.push(text.trim_end_matches(['\n', '\r']).to_owned());
         }
         if texts.is_empty() {
-            return Ok(());
+            return failure.map_or(Ok(()), Err);
         }
         let ids: Vec<Vec<u32>> = texts.iter().map(|text| saved.vocabulary.ids(&saved.cleaning.tokens(text))).collect();
         let all = saved.classifier.probabilities(&ids)?;
@@ -45,6 +46,9 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
         }
         if output.flush().is_err() {
             return Ok(());
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
     }
 }

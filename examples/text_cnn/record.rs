@@ -10,17 +10,18 @@ pub struct Epoch {
     pub steps: u64,
     /// The mean loss of its steps, with dropout.
     pub train_loss: f64,
-    /// On the sentences that are held out.
-    pub dev_loss: f64,
-    pub dev_accuracy: f64,
+    /// On the sentences that are held out, if there are some.
+    pub dev_loss: Option<f64>,
+    pub dev_accuracy: Option<f64>,
     pub test_accuracy: Option<f64>,
     /// Time of training so far, over all runs; evaluations don't count.
     pub seconds: f64,
 }
 
-/// The epoch that is best on the sentences held out: of equals the last, as in Kim's code.
+/// The epoch that is best on the sentences held out: of equals the last, as in Kim's code, and the last too where none are held out.
 pub fn best(epochs: &[Epoch]) -> Option<&Epoch> {
-    epochs.iter().max_by(|a, b| a.dev_accuracy.total_cmp(&b.dev_accuracy).then(a.epoch.cmp(&b.epoch)))
+    let accuracy = |epoch: &Epoch| epoch.dev_accuracy.unwrap_or_default();
+    epochs.iter().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b)).then(a.epoch.cmp(&b.epoch)))
 }
 
 /// A line of `folds.jsonl`.
@@ -43,17 +44,18 @@ mod tests {
 
     #[test]
     fn the_best_epoch_is_the_last_of_equals() {
-        let epoch = |epoch, dev_accuracy| Epoch {
+        let epoch = |epoch, dev_accuracy: Option<f64>| Epoch {
             epoch,
             steps: epoch,
             train_loss: 0.0,
-            dev_loss: 0.0,
+            dev_loss: None,
             dev_accuracy,
             test_accuracy: None,
             seconds: 0.0,
         };
-        let epochs = [epoch(1, 0.5), epoch(2, 0.7), epoch(3, 0.7), epoch(4, 0.6)];
+        let epochs = [epoch(1, Some(0.5)), epoch(2, Some(0.7)), epoch(3, Some(0.7)), epoch(4, Some(0.6))];
         assert_eq!(best(&epochs).map(|best| best.epoch), Some(3));
+        assert_eq!(best(&[epoch(1, None), epoch(2, None)]).map(|best| best.epoch), Some(2));
         assert_eq!(best(&[]), None);
     }
 }

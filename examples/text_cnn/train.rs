@@ -42,15 +42,15 @@ pub fn train(args: &TrainArgs) -> Result<()> {
         say(&format!("stopped after {} epochs; --resume goes on with the next", epochs.len()));
         return Ok(());
     }
-    let curve = |of: &dyn Fn(&record::Epoch) -> f64| -> Vec<(u64, f32)> {
-        epochs.iter().map(|epoch| (epoch.steps, of(epoch) as f32)).collect()
+    let curve = |of: &dyn Fn(&record::Epoch) -> Option<f64>| -> Vec<(u64, f32)> {
+        epochs.iter().filter_map(|epoch| Some((epoch.steps, of(epoch)? as f32))).collect()
     };
     let classes = corpus.labels.len() as f64;
     plot::losses(
         &args.out.join("loss.png"),
         &plot::LossPlot {
             title: &args.out.display().to_string(),
-            train: &curve(&|epoch| epoch.train_loss),
+            train: &curve(&|epoch| Some(epoch.train_loss)),
             each: "epoch",
             valid: &curve(&|epoch| epoch.dev_loss),
             valid_name: "validation",
@@ -68,12 +68,10 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     });
     let to = args.out.join("result.json");
     fs::write(&to, serde_json::to_string_pretty(&result)? + "\n").with_context(|| to.display().to_string())?;
-    let told = best.test_accuracy.map_or(String::new(), |test| format!(", test {:.2} %", test * 100.0));
-    say(&format!(
-        "best after epoch {}: dev {:.2} %{told}; wrote {}",
-        best.epoch,
-        best.dev_accuracy * 100.0,
-        path.display()
-    ));
+    let percent = |name: &str, share: Option<f64>| {
+        share.map_or(String::new(), |share| format!(", {name} {:.2} %", share * 100.0))
+    };
+    let told = percent("dev", best.dev_accuracy) + &percent("test", best.test_accuracy);
+    say(&format!("the model of epoch {}{told}; wrote {}", best.epoch, path.display()));
     Ok(())
 }

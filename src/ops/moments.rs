@@ -197,9 +197,14 @@ impl UpdateRunning {
             return Ok(());
         }
         let momentum = T::of(f64::from(self.momentum));
+        let (means, variances) = (moments.row(0), moments.row(1));
         for (which, unbiased) in [T::ONE, T::of(count / (count - 1.0).max(1.0))].into_iter().enumerate() {
-            for (running, &value) in running.row(which).iter_mut().zip(moments.row(which)) {
-                *running = *running * (T::ONE - momentum) + value * unbiased * momentum;
+            let batch = moments.row(which).iter().zip(means.iter().zip(variances));
+            for (running, (&value, (mean, variance))) in running.row(which).iter_mut().zip(batch) {
+                // Of numbers too large for halves nothing is learnt that would pass.
+                if mean.to_f64().is_finite() && variance.to_f64().is_finite() {
+                    *running = *running * (T::ONE - momentum) + value * unbiased * momentum;
+                }
             }
         }
         Ok(())

@@ -12,6 +12,8 @@ pub(super) struct Blocks {
     pub words: Arc<[u32]>,
     /// The parameters that are held to a norm.
     pub constraints: Arc<[Constraint]>,
+    /// What kernels read: the words, and behind them four channels each of what is held to a norm, as `shaders/optimizer.wgsl` has it.
+    pub table: Arc<[u32]>,
 }
 
 /// A parameter each of whose channels is held to a norm.
@@ -22,6 +24,18 @@ pub(super) struct Constraint {
     pub rows: usize,
     pub stride: usize,
     pub max_norm: f32,
+}
+
+impl Constraint {
+    /// Numbers that a workgroup reads of four channels.
+    const WORDS: usize = 4;
+
+    /// The numbers of each four channels.
+    fn columns(&self) -> impl Iterator<Item = [u32; Self::WORDS]> + use<> {
+        let Self { offset, rows, stride, max_norm } = *self;
+        (0..stride / 4)
+            .map(move |column| [(offset / 4 + column) as u32, (stride / 4) as u32, rows as u32, max_norm.to_bits()])
+    }
 }
 
 const DECAYS: u32 = 1 << 31;
@@ -43,7 +57,18 @@ impl Blocks {
             let (rows, stride) = (param.shape.rows(), param.shape.stride());
             param.max_norm.map(|max_norm| Constraint { offset: param.offset, rows, stride, max_norm })
         };
-        Self { words: words.into(), constraints: params.iter().filter_map(constraint).collect() }
+        let constraints: Arc<[Constraint]> = params.iter().filter_map(constraint).collect();
+        let words: Arc<[u32]> = words.into();
+        let table = match constraints.is_empty() {
+            true => Arc::clone(&words),
+            false => words.iter().copied().chain(constraints.iter().flat_map(Constraint::columns).flatten()).collect(),
+        };
+        Self { words, constraints, table }
+    }
+
+    /// Groups of four channels that are held to a norm.
+    pub fn columns(&self) -> usize {
+        (self.table.len() - self.words.len()) / Constraint::WORDS
     }
 
     /// Elements of the flat vectors.

@@ -1,7 +1,5 @@
 //! The update of all parameters at once.
 
-use std::sync::Arc;
-
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use rayon::slice::ChunksMut;
@@ -44,9 +42,6 @@ struct Params {
     columns: u32,
 }
 
-/// Numbers of a [`Constraint`] that a workgroup reads.
-const CONSTRAINT_WORDS: usize = 4;
-
 impl Op for Update {
     fn name(&self) -> &'static str {
         "optimizer_update"
@@ -67,22 +62,18 @@ impl Op for Update {
         let (coefficients, grads) = (&plan.inputs[0], &plan.inputs[1]);
         let elements4 = self.blocks.elements() / 4;
         let workgroups = elements4.div_ceil(256);
-        // Behind the blocks, a workgroup each: four channels of a parameter that is held to a norm.
-        let constrained: Vec<[u32; CONSTRAINT_WORDS]> = self.blocks.constraints.iter().flat_map(columns).collect();
-        let table = match constrained.is_empty() {
-            true => Arc::clone(&self.blocks.words),
-            false => self.blocks.words.iter().chain(constrained.iter().flatten()).copied().collect(),
-        };
+        // A workgroup each: four channels of a parameter that is held to a norm.
+        let columns = self.blocks.columns();
         let mut params = Params {
             elements4: elements4 as u32,
             coefficients_offset4: coefficients.place4().0,
             workgroups: workgroups as u32,
             constraints: self.blocks.words.len() as u32,
-            columns: constrained.len() as u32,
+            columns: columns as u32,
             ..Params::default()
         };
         let mut dispatch = Dispatch::new("optimizer", "update_main").define("UPDATE", true);
-        dispatch = dispatch.define("CONSTRAINED", !constrained.is_empty()).define("RESTS", self.method.rests());
+        dispatch = dispatch.define("CONSTRAINED", columns > 0).define("RESTS", self.method.rests());
         match self.method {
             Method::Adam(adam) => {
                 (params.beta1, params.rest1) = (adam.beta1 as f32, (1.0 - adam.beta1) as f32);
@@ -112,11 +103,11 @@ impl Op for Update {
                 dispatch = dispatch.define("ADADELTA", true);
             }
         }
-        dispatch = dispatch.read(coefficients.binding).read(grads.binding).table(&table);
+        dispatch = dispatch.read(coefficients.binding).read(grads.binding).table(&self.blocks.table);
         for updated in plan.outputs {
             dispatch = dispatch.write(updated.binding);
         }
-        Ok(vec![dispatch.params(&params).workgroups(workgroups + constrained.len())])
+        Ok(vec![dispatch.params(&params).workgroups(workgroups + columns)])
     }
 
     fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
@@ -182,13 +173,6 @@ impl Update {
         }
         Ok(())
     }
-}
-
-/// The four channels of each workgroup, as `shaders/optimizer.wgsl` reads them.
-fn columns(constraint: &Constraint) -> impl Iterator<Item = [u32; CONSTRAINT_WORDS]> + use<> {
-    let Constraint { offset, rows, stride, max_norm } = *constraint;
-    (0..stride / 4)
-        .map(move |column| [(offset / 4 + column) as u32, (stride / 4) as u32, rows as u32, max_norm.to_bits()])
 }
 
 /// Beside a norm that is divided by, as in `torch.renorm`.

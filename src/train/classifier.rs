@@ -83,8 +83,12 @@ pub(super) fn feed(
     }
 }
 
+/// Positions that a program is planned for beyond those of its batch, at most.
+const MOST_POSITIONS: usize = 1 << 14;
+
 impl Planned {
-    /// A program that takes the batch: the one that there is, or one that is planned for twice its length.
+    /// A program that takes the batch: the one that there is, or one that is planned for the next power of two of its length, and
+    /// for what the one before took, unless that is too much together.
     fn for_batch<'a>(
         planned: &'a mut Option<Self>,
         batch: &SequenceBatch,
@@ -98,7 +102,9 @@ impl Planned {
             let (rows, longest) = planned.as_ref().map_or((1, 1), |before| (before.extent.batch, before.extent.time));
             // Its memory is given back before more is taken.
             *planned = None;
-            let extent = Extent { batch: batch.rows.max(rows), time: time.next_power_of_two().max(longest) };
+            let own = Extent { batch: batch.rows, time: time.next_power_of_two() };
+            let both = Extent { batch: own.batch.max(rows), time: own.time.max(longest) };
+            let extent = if both.batch * both.time <= MOST_POSITIONS { both } else { own };
             let program = build(extent)?;
             let executor = Executor::new(&program.program, store)?;
             *planned = Some(Self { program, executor, extent });

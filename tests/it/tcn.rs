@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use receptive::Device;
 use receptive::data::{SequenceBatch, Sequences};
 use receptive::exec::{Executor, Store};
-use receptive::graph::{Extent, Graph, Precision, Program, Shape, State, StepArgs, TensorId};
+use receptive::graph::{Extent, Graph, Init, Precision, Program, Shape, State, StepArgs, TensorId};
 use receptive::nn::{
     Body, Norm, Objective, RecurrentConfig, SequenceConfig, SequenceInput, SequenceModel, Tcn, TcnActivation,
     TcnConfig, TcnOptions,
 };
-use receptive::ops::{Cell, Padding};
+use receptive::ops::{BatchNormInputs, Cell, Padding};
 use receptive::optim::{self, Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use receptive::random::Random;
 use receptive::train::{Limit, SequenceTask, Trainer, TrainerOptions};
@@ -396,6 +396,33 @@ fn batches_of_different_lengths_are_what_their_sequences_are() {
         assert!((one_by_one - side_by_side).abs() < 1e-6, "{one_by_one} {side_by_side}");
         let (fell, fell_together) = (one_by_one - later, side_by_side - together);
         assert!(fell > 0.01 && (fell - fell_together).abs() < 0.1 * fell, "{fell} {fell_together}");
+    }
+}
+
+/// A step whose activations were too large, as a loss scale has it now and then, spoils no running moment of the channel.
+#[test]
+fn running_moments_stay_finite() {
+    for device in devices() {
+        let mut graph = Graph::new(Extent { batch: 2, time: 20 }).unwrap();
+        let x = graph.input("x", 0, 3).unwrap();
+        let weight = graph.param("weight", Shape::vector(3), Init::Constant(1.0), false).unwrap();
+        let bias = graph.param("bias", Shape::vector(3), Init::Zeros, false).unwrap();
+        let running = graph.untrained("running", Shape::new(1, 2, 3), Init::Moments).unwrap();
+        let inputs = BatchNormInputs { weight, bias, running, lengths: None };
+        let y = receptive::ops::batch_norm(&mut graph, x, &inputs, 1e-5, 0.1, true).unwrap();
+        let program = Arc::new(graph.finish(&[y], &[]).unwrap());
+        let store = Store::new(&device);
+        store.write(State::Params, &program.params().initial(5)).unwrap();
+        let mut executor = Executor::new(&program, &store).unwrap();
+        let mut input = values(1, 2 * 20 * 3);
+        input[3 * 7 + 1] = f32::INFINITY;
+        executor.write(x, &input).unwrap();
+        executor.run(&StepArgs::default()).unwrap();
+        let flat = store.read(State::Params).unwrap();
+        let moments = program.params().iter().find(|param| param.name == "running").unwrap().gather(&flat);
+        let [mean, variance] = [&moments[..3], &moments[3..]];
+        assert_eq!((mean[1], variance[1]), (0.0, 1.0), "{device}");
+        assert!([mean[0], mean[2]].iter().all(|mean| mean.is_finite() && *mean != 0.0), "{device}: {moments:?}");
     }
 }
 

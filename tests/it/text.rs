@@ -33,9 +33,13 @@ fn a_file_for_each_class() {
     let text = read(folder.path()).unwrap();
     assert_eq!(text.labels, ["neg", "pos"]);
     assert_eq!(pairs(&text), [("neg", "bad"), ("pos", "good"), ("pos", "very good")]);
-    // Files of different names are classes by their names.
+    // Files of different names are classes by their names, which may not come twice.
     written(&folder, "neutral.txt", "so so\n");
-    assert_eq!(read(folder.path()).unwrap().labels, ["neutral", "reviews"]);
+    let error = read(folder.path()).unwrap_err();
+    assert!(matches!(&error, TextError::OneClassTwice { label, .. } if label == "reviews"), "{error}");
+    assert!(error.to_string().contains("reviews.neg") && error.to_string().contains("reviews.pos"), "{error}");
+    std::fs::rename(folder.path().join("reviews.pos"), folder.path().join("praise.txt.gz")).unwrap();
+    assert_eq!(read(folder.path()).unwrap().labels, ["neutral", "praise", "reviews"]);
 }
 
 #[test]

@@ -64,6 +64,19 @@ pub enum TextError {
         /// The part.
         part: &'static str,
     },
+    /// Two files would be of one class.
+    #[error(
+        "{first} and {second} would both be of the class {label:?}; name files by their classes, and keep others elsewhere",
+        first = first.display(), second = second.display()
+    )]
+    OneClassTwice {
+        /// The class.
+        label: String,
+        /// A file of it.
+        first: PathBuf,
+        /// Another one.
+        second: PathBuf,
+    },
     /// All text is of one class.
     #[error(
         "{path}: every sentence is of the class {label:?}, so that there is nothing to tell; give at least two classes",

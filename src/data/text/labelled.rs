@@ -1,6 +1,6 @@
 //! Labelled text from files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::TextError;
@@ -132,13 +132,19 @@ fn class_files(folder: &Path) -> Result<Vec<Labelled>, TextError> {
         }
     }
     files.sort();
-    let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = |path: &PathBuf| {
+        let path = if path.extension().is_some_and(|ending| ending == "gz") { &path.with_extension("") } else { path };
+        path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    };
     let stems: BTreeSet<String> = files.iter().map(stem).collect();
     // Classes that differ in their endings alone.
     let by_ending = stems.len() == 1 && files.len() > 1;
-    let mut all = Vec::new();
+    let (mut all, mut of_label) = (Vec::new(), BTreeMap::new());
     for path in files {
         let label = if by_ending { ending(&path) } else { stem(&path) };
+        if let Some(first) = of_label.insert(label.clone(), path.clone()) {
+            return Err(TextError::OneClassTwice { label, first, second: path });
+        }
         let before = all.len();
         let written = lines(&path)?.into_iter().filter(|(_, text)| !text.trim().is_empty());
         all.extend(written.map(|(line, text)| Labelled { label: label.clone(), text, path: path.clone(), line }));

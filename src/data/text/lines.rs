@@ -17,7 +17,12 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, TextError> {
     match gzip {
         #[cfg(feature = "tables")]
         true => Ok(Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(file)))),
-        _ => Ok(Box::new(file)),
+        #[cfg(not(feature = "tables"))]
+        true => Err(failed(std::io::Error::new(
+            std::io::ErrorKind::Unsupported,
+            "compressed by gzip, which takes the feature `tables`; decompress it, or build with that feature",
+        ))),
+        false => Ok(Box::new(file)),
     }
 }
 

@@ -83,6 +83,10 @@ impl Sequences for Sentences {
         self.per_step
     }
 
+    fn with_lengths(&self) -> bool {
+        true
+    }
+
     fn largest(&self) -> (usize, usize) {
         (self.per_step, self.longest().max(1))
     }
