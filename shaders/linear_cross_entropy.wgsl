@@ -32,49 +32,27 @@ struct Params {
 const MASKED = 0xffffffffu;
 
 #ifdef PART
-#import online_softmax
-#import storage
+#import softmax_row
 
 @group(0) @binding(1) var<storage, read> x: array<act4>;
 @group(0) @binding(2) var<storage, read> targets: array<u32>;
 @group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>;   // [group][row]
 
-override LANES: u32 = 16u;
-
-// (largest, sum of exp(x - largest)) of each thread.
-var<workgroup> sums: array<vec2<f32>, 256>;
-
 @compute @workgroup_size(256)
 fn part_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
              @builtin(local_invocation_index) local: u32) {
     let row = workgroup_index(id, count) * (256u / LANES) + local / LANES;
-    let lane = local % LANES;
     let start = row * p.x_stride4;
-    let channels4 = select(0u, (p.group_classes + 3u) / 4u, row < p.rows);
+    let part = row_part(start, select(0u, p.group_classes, row < p.rows), local);
 
-    var part = vec2<f32>(LOWEST, 0.0);
-    for (var c4 = lane; c4 < channels4; c4 += LANES) {
-        let channel = vec4<u32>(c4 * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
-        part = include4(part, load4(x[start + c4]), channel < vec4<u32>(p.group_classes));
-    }
-
-    sums[local] = part;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (lane < half) {
-            sums[local] = join(sums[local], sums[local + half]);
-        }
-        workgroupBarrier();
-    }
-
-    if (lane == 0u && row < p.rows) {
+    if (local % LANES == 0u && row < p.rows) {
         // Beyond all classes of the group where it is another's.
         let label = targets[row] - p.first;
         var logit = 0.0;
         if (targets[row] >= p.first && label < p.group_classes) {
             logit = load4(x[start + label / 4u])[label % 4u];
         }
-        parts[p.group * p.planned_rows + row] = vec4<f32>(sums[local], logit, 0.0);
+        parts[p.group * p.planned_rows + row] = vec4<f32>(part, logit, 0.0);
     }
 }
 #endif

@@ -142,15 +142,12 @@ impl Fit<'_> {
                 trainer.save(checkpoint)?;
             }
             let dev = line.dev_loss.map_or(String::new(), |loss| format!(", dev {loss:.4}"));
-            let percent = |name: &str, share: Option<f64>| {
-                share.map_or(String::new(), |share| format!(", {name} {:.2} %", share * 100.0))
-            };
             say(&format!(
                 "{}epoch {epoch}: training {:.4}{dev}{}{}{}, {seconds:.0} s",
                 self.name,
                 line.train_loss,
-                percent("dev", line.dev_accuracy),
-                percent("test", line.test_accuracy),
+                record::percent("dev", line.dev_accuracy),
+                record::percent("test", line.test_accuracy),
                 if best { " (best)" } else { "" },
             ));
         }

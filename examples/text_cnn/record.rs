@@ -24,6 +24,11 @@ pub fn best(epochs: &[Epoch]) -> Option<&Epoch> {
     epochs.iter().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b)).then(a.epoch.cmp(&b.epoch)))
 }
 
+/// Such as `, dev 76.50 %`; nothing where nothing is known.
+pub fn percent(name: &str, share: Option<f64>) -> String {
+    share.map_or(String::new(), |share| format!(", {name} {:.2} %", share * 100.0))
+}
+
 /// A line of `folds.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fold {

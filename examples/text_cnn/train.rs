@@ -68,10 +68,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     });
     let to = args.out.join("result.json");
     fs::write(&to, serde_json::to_string_pretty(&result)? + "\n").with_context(|| to.display().to_string())?;
-    let percent = |name: &str, share: Option<f64>| {
-        share.map_or(String::new(), |share| format!(", {name} {:.2} %", share * 100.0))
-    };
-    let told = percent("dev", best.dev_accuracy) + &percent("test", best.test_accuracy);
+    let told = record::percent("dev", best.dev_accuracy) + &record::percent("test", best.test_accuracy);
     say(&format!("the model of epoch {}{told}; wrote {}", best.epoch, path.display()));
     Ok(())
 }

@@ -71,6 +71,7 @@ const SHARED: &[(&str, &str)] = table! { "shared/":
     "order_key"
     "philox"
     "product"
+    "softmax_row"
     "step"
     "storage"
     "team_sum"

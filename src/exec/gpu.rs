@@ -236,6 +236,9 @@ impl GpuExecutor {
     /// As [`Program::shapes`].
     pub fn resize(&mut self, extent: Extent) -> Result<()> {
         let shapes = self.program.shapes(extent)?;
+        if shapes == self.shapes {
+            return Ok(());
+        }
         let by_operator = dispatches_at(&self.program, &self.capabilities, &shapes)?;
         let dispatches: Vec<Dispatch> = by_operator.into_iter().flatten().collect();
         for (planned, dispatch) in self.planned.iter().zip(&dispatches) {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::graph::{PARAM_ALIGN, Param, ParamLayout};
 
-/// A word for each block of [`PARAM_ALIGN`] elements: how many of its elements are a parameter's that is trained, a multiple of 4,
-/// and in the highest bits whether they decay, and whether the parameter is held to a norm. No two parameters share a block.
+/// The blocks of [`PARAM_ALIGN`] elements of the flat vectors. No two parameters share one.
 #[derive(Clone, PartialEq)]
 pub(super) struct Blocks {
-    pub words: Arc<[u32]>,
+    /// What kernels read: a word for each block, and behind them four channels each of what is held to a norm, as
+    /// `shaders/optimizer.wgsl` has it.
+    pub table: Arc<[u32]>,
+    count: usize,
     /// The parameters that are held to a norm.
     pub constraints: Arc<[Constraint]>,
-    /// What kernels read: the words, and behind them four channels each of what is held to a norm, as `shaders/optimizer.wgsl` has it.
-    pub table: Arc<[u32]>,
 }
 
 /// A parameter each of whose channels is held to a norm.
@@ -58,22 +58,25 @@ impl Blocks {
             param.max_norm.map(|max_norm| Constraint { offset: param.offset, rows, stride, max_norm })
         };
         let constraints: Arc<[Constraint]> = params.iter().filter_map(constraint).collect();
-        let words: Arc<[u32]> = words.into();
-        let table = match constraints.is_empty() {
-            true => Arc::clone(&words),
-            false => words.iter().copied().chain(constraints.iter().flat_map(Constraint::columns).flatten()).collect(),
-        };
-        Self { words, constraints, table }
+        let count = words.len();
+        words.extend(constraints.iter().flat_map(Constraint::columns).flatten());
+        Self { table: words.into(), count, constraints }
+    }
+
+    /// A word for each block: how many of its elements are a parameter's that is trained, a multiple of 4, and in the highest bits
+    /// whether they decay, and whether the parameter is held to a norm.
+    pub fn words(&self) -> &[u32] {
+        &self.table[..self.count]
     }
 
     /// Groups of four channels that are held to a norm.
     pub fn columns(&self) -> usize {
-        (self.table.len() - self.words.len()) / Constraint::WORDS
+        (self.table.len() - self.count) / Constraint::WORDS
     }
 
     /// Elements of the flat vectors.
     pub fn elements(&self) -> usize {
-        self.words.len() * PARAM_ALIGN
+        self.count * PARAM_ALIGN
     }
 }
 
@@ -85,7 +88,7 @@ pub(super) fn unpack(word: u32) -> (usize, bool) {
 /// Short, for printed programs.
 impl fmt::Debug for Blocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} blocks", self.words.len())?;
+        write!(f, "{} blocks", self.count)?;
         match self.constraints.len() {
             0 => Ok(()),
             constraints => write!(f, ", {constraints} held to a norm"),
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn blocks_follow_the_layout() {
         let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap();
-        assert_eq!(Blocks::of(graph.params()).words[..], [0]);
+        assert_eq!(Blocks::of(graph.params()).words(), [0]);
         for (name, channels, decay) in [("a", 64, true), ("b", 65, true), ("c", 3, false)] {
             graph.param(name, Shape::vector(channels), Init::Zeros, decay).unwrap();
         }
@@ -109,12 +112,14 @@ mod tests {
         let held = graph.param("e", Shape::new(1, 9, 2), Init::Zeros, true).unwrap();
         graph.constrain(held, 3.0).unwrap();
         let blocks = Blocks::of(graph.params());
-        let unpacked: Vec<_> = blocks.words.iter().map(|&word| unpack(word)).collect();
+        let unpacked: Vec<_> = blocks.words().iter().map(|&word| unpack(word)).collect();
         let frozen = (0, false);
         assert_eq!(unpacked, [(64, true), (64, true), (4, true), (4, false), frozen, frozen, (36, true)]);
         assert_eq!(blocks.elements(), graph.params().flat_len());
         let constraint = Constraint { offset: 6 * PARAM_ALIGN, rows: 9, stride: 4, max_norm: 3.0 };
         assert_eq!(blocks.constraints[..], [constraint]);
-        assert_eq!(blocks.words.iter().filter(|&&word| word & CONSTRAINED != 0).count(), 1);
+        // Its stride is 4: one group of channels.
+        assert_eq!((blocks.columns(), &blocks.table[7..]), (1, &[96, 1, 9, 3.0_f32.to_bits()][..]));
+        assert_eq!(blocks.words().iter().filter(|&&word| word & CONSTRAINED != 0).count(), 1);
     }
 }

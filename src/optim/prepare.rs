@@ -148,7 +148,7 @@ impl Op for Prepare {
         let params = NormParams { elements4: elements4 as u32, slab4: slab4 as u32, workgroups: partials as u32 };
         let norm = Dispatch::new("grad_norm", "main")
             .read(grads.binding)
-            .table(&self.blocks.words)
+            .table(&self.blocks.table)
             .write(scratch)
             .params(&params)
             .workgroups(partials);
@@ -218,7 +218,7 @@ impl Prepare {
 
     /// The L2 norm: sums of tiles, then their sum.
     fn norm<T: Real>(&self, grads: &[T]) -> f64 {
-        let tiles = grads.par_chunks(TILE).zip(self.blocks.words.par_chunks(TILE / PARAM_ALIGN));
+        let tiles = grads.par_chunks(TILE).zip(self.blocks.words().par_chunks(TILE / PARAM_ALIGN));
         let sums: Vec<f64> = tiles.map(|(grads, blocks)| sum_of_squares(grads, blocks)).collect();
         sums.iter().sum::<f64>().sqrt()
     }

@@ -68,7 +68,7 @@ impl Op for Update {
             elements4: elements4 as u32,
             coefficients_offset4: coefficients.place4().0,
             workgroups: workgroups as u32,
-            constraints: self.blocks.words.len() as u32,
+            constraints: self.blocks.words().len() as u32,
             columns: columns as u32,
             ..Params::default()
         };
@@ -124,7 +124,7 @@ impl Update {
             return Ok(());
         }
         let grads = run.inputs[1].data.par_chunks(TILE);
-        let tiles = grads.zip(self.blocks.words.par_chunks(TILE / PARAM_ALIGN));
+        let tiles = grads.zip(self.blocks.words().par_chunks(TILE / PARAM_ALIGN));
         match (self.method, run.outputs.as_mut_slice()) {
             (Method::Adam(adam), [params, first, second]) => {
                 tiles

@@ -59,10 +59,7 @@ pub(super) fn feed(
     executor: &mut Executor,
 ) -> Result<()> {
     let extent = Extent { batch: batch.rows, time: config.time(batch.time) };
-    let shape = executor.shape(program.tensors.ids);
-    if (shape.batch, shape.time) != (extent.batch, extent.time) {
-        executor.resize(extent)?;
-    }
+    executor.resize(extent)?;
     match extent.time == batch.time {
         true => executor.write_ids(program.tensors.ids, &batch.ids)?,
         // All are shorter than the widest filter.

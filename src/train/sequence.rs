@@ -155,11 +155,7 @@ fn feed(
     batch: &SequenceBatch,
     executor: &mut Executor,
 ) -> Result<()> {
-    let extent = Extent { batch: batch.rows, time: batch.time };
-    let shape = executor.shape(program.input);
-    if (shape.batch, shape.time) != (extent.batch, extent.time) {
-        executor.resize(extent)?;
-    }
+    executor.resize(Extent { batch: batch.rows, time: batch.time })?;
     match input {
         SequenceInput::Values { .. } => executor.write(program.input, &batch.values)?,
         SequenceInput::Classes { .. } => executor.write_ids(program.input, &batch.ids)?,
