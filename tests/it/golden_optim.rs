@@ -412,7 +412,7 @@ fn what_has_no_gradient_rests() {
         let initial = model.params().initial(3);
         let mut grads = held_grads(0);
         // Whole blocks of the flat vector, and within a vector of four some but not all.
-        let rests = |index: usize| index < 2000 || index % 5 == 0;
+        let rests = |index: usize| index < 2000 || index.is_multiple_of(5);
         grads[1].iter_mut().enumerate().filter(|(index, _)| rests(*index)).for_each(|(_, grad)| *grad = 0.0);
         let [cpu, gpu] = devices().map(|device| {
             let mut run = model.start(&device, &initial);
