@@ -5,7 +5,7 @@
 // An entry is a pair (row of the table, row of dy), taps after one another. `sort_main`: a workgroup sorts a block of them (Batcher
 // 1968). `merge_main`: makes one run of 16; an entry's place is what comes before it in each run, by bisection. `piece_main`: sums
 // what a piece of the sorted entries begins with, where that goes on from the piece before. `sum_main`: a row of the table adds up
-// its entries as far as their piece goes, then those sums.
+// its entries as far as their piece goes, then those sums. `rows_main`: the same for the rows that come, at their first entries.
 
 #import grid
 #import storage
@@ -24,8 +24,9 @@ struct Params {
     shift: i32,
     dy_offset4: u32,
     dy_stride4: u32,
-    table_offset4: u32,
+    table_offset4: u32,   // in `rows_main` of the values
     table_stride4: u32,
+    rows_offset: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -157,13 +158,67 @@ fn piece_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) cou
 }
 #endif
 
-#ifdef SUM
+#ifdef SUMS
 @group(0) @binding(1) var<storage, read> sorted: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> dy: array<act4>;
 @group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> dtable: array<vec4<f32>>;
 
 override LANES: u32 = 16u;   // threads of a row of the table
+
+// Of the class whose entries begin at `first`; of none if there `row` is not.
+fn class_sum(row: u32, first: u32, c4: u32) -> vec4<f32> {
+    var sum = vec4<f32>();
+    var at = first;
+    let end = (first / PIECE + 1u) * PIECE;
+    while (at < min(end, p.entries)) {
+        let entry = sorted[at];
+        if (entry.x != row) {
+            break;
+        }
+        sum += load4(dy[p.dy_offset4 + entry.y * p.dy_stride4 + c4]);
+        at += 1u;
+    }
+    if (at == end) {
+        while (at < p.entries) {
+            if (sorted[at].x != row) {
+                break;
+            }
+            sum += sums[at / PIECE * p.channels4 + c4];
+            at += PIECE;
+        }
+    }
+    return sum;
+}
+
+#ifdef ROWS
+@group(0) @binding(4) var<storage, read_write> rows: array<f32>;
+@group(0) @binding(5) var<storage, read_write> values: array<vec4<f32>>;
+
+@compute @workgroup_size(256)
+fn rows_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+             @builtin(local_invocation_index) local: u32) {
+    let at = workgroup_index(id, count) * (256u / LANES) + local / LANES;
+    if (at >= p.taps * p.rows) {
+        return;
+    }
+    let row = sorted[at].x;
+    var comes = row != NOTHING;
+    if (at > 0u) {
+        comes = comes && sorted[at - 1u].x != row;
+    }
+    if (local % LANES == 0u) {
+        rows[p.rows_offset + at] = select(-1.0, f32(row), comes);
+    }
+    for (var c4 = local % LANES; c4 < p.channels4; c4 += LANES) {
+        var sum = vec4<f32>();
+        if (comes) {
+            sum = class_sum(row, at, c4);
+        }
+        values[p.table_offset4 + at * p.table_stride4 + c4] = sum;
+    }
+}
+#else
+@group(0) @binding(4) var<storage, read_write> dtable: array<vec4<f32>>;
 
 @compute @workgroup_size(256)
 fn sum_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -183,27 +238,8 @@ fn sum_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count
         }
     }
     for (var c4 = local % LANES; c4 < p.channels4; c4 += LANES) {
-        var sum = vec4<f32>();
-        var at = low;
-        let end = (low / PIECE + 1u) * PIECE;
-        while (at < min(end, p.entries)) {
-            let entry = sorted[at];
-            if (entry.x != row) {
-                break;
-            }
-            sum += load4(dy[p.dy_offset4 + entry.y * p.dy_stride4 + c4]);
-            at += 1u;
-        }
-        if (at == end) {
-            while (at < p.entries) {
-                if (sorted[at].x != row) {
-                    break;
-                }
-                sum += sums[at / PIECE * p.channels4 + c4];
-                at += PIECE;
-            }
-        }
-        dtable[p.table_offset4 + row * p.table_stride4 + c4] = sum;
+        dtable[p.table_offset4 + row * p.table_stride4 + c4] = class_sum(row, low, c4);
     }
 }
+#endif
 #endif

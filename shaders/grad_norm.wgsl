@@ -1,4 +1,5 @@
-// The first pass of the gradients' norm: each workgroup sums the squares of a slab, in a fixed order.
+// The first pass of the gradients' norm: each workgroup sums the squares of a slab, in a fixed order. SPARSE: of the values of a
+// sparse gradient, all of which count.
 
 #import grid
 
@@ -6,14 +7,26 @@ struct Params {
     elements4: u32,
     slab4: u32,
     workgroups: u32,
+    elements_offset4: u32,
+    partials_offset: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> grads: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> partials: array<f32>;
+#ifndef SPARSE
 // For each block of 64 elements how many are a parameter's (the rest is never written), in bit 31
 // whether they decay, and in bit 30 whether the parameter is held to a norm.
-@group(0) @binding(2) var<storage, read> blocks: array<u32>;
-@group(0) @binding(3) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(3) var<storage, read> blocks: array<u32>;
+#endif
+
+fn counts(index: u32) -> bool {
+#ifdef SPARSE
+    return true;
+#else
+    return (index % 16u) * 4u < (blocks[(p.elements_offset4 + index) / 16u] & 0x3fffffffu);
+#endif
+}
 
 var<workgroup> sums: array<f32, 256>;
 
@@ -27,8 +40,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let end = min((slab + 1u) * p.slab4, p.elements4);
     var sum = 0.0;
     for (var index = slab * p.slab4 + local; index < end; index += 256u) {
-        if ((index % 16u) * 4u < (blocks[index / 16u] & 0x3fffffffu)) {
-            let g = grads[index];
+        if (counts(index)) {
+            let g = grads[p.elements_offset4 + index];
             sum += dot(g, g);
         }
     }
@@ -40,6 +53,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
         }
     }
     if (local == 0u) {
-        partials[slab] = sums[0];
+        partials[p.partials_offset + slab] = sums[0];
     }
 }

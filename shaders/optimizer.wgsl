@@ -6,7 +6,7 @@
 //   w  the factor of decoupled weight decay
 //
 // UPDATE applies it to everything, four elements a thread. A parameter that is held to a norm has workgroups of its own, one for
-// each four channels, which scale them afterwards.
+// each four channels, which scale them afterwards. ROWS: of a parameter whose gradient is sparse, the rows that it tells of.
 
 #import grid
 
@@ -138,7 +138,8 @@ fn prepare_main(@builtin(local_invocation_index) local: u32) {
 
 #ifdef UPDATE
 struct Params {
-    elements4: u32,
+    first4: u32,    // of what is updated
+    end4: u32,
     coefficients_offset4: u32,
     beta1: f32,
     rest1: f32,
@@ -151,13 +152,27 @@ struct Params {
     workgroups: u32,    // of those without a norm
     constraints: u32,   // where the others' numbers begin in `blocks`
     columns: u32,       // how many there are
+#ifdef ROWS
+    count: u32,     // of rows, some of which are none
+    channels4: u32,
+    rows_offset: u32,
+    grads_offset4: u32,
+    grads_stride4: u32,
+    params_offset4: u32,
+    params_stride4: u32,
+#endif
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> coefficients: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> grads: array<vec4<f32>>;
+#ifdef ROWS
+// Of the parameter; -1 for none.
+@group(0) @binding(3) var<storage, read> rows: array<f32>;
+#else
 // As in grad_norm.wgsl.
 @group(0) @binding(3) var<storage, read> blocks: array<u32>;
+#endif
 @group(0) @binding(4) var<storage, read_write> params: array<vec4<f32>>;
 #ifdef ADAM
 @group(0) @binding(5) var<storage, read_write> first: array<vec4<f32>>;
@@ -189,9 +204,9 @@ struct Params {
 #endif
 
 // Updates four elements and the optimizer's state of them; gives the elements.
-fn updated(index: u32, decays: bool, c: vec4<f32>) -> vec4<f32> {
+fn updated(index: u32, grad: vec4<f32>, decays: bool, c: vec4<f32>) -> vec4<f32> {
     var w = params[index];
-    var g = grads[index] * c.z;
+    var g = grad * c.z;
 #ifdef ADAM
     w *= select(1.0, c.w, decays);
     let m = p.beta1 * first[index] + p.rest1 * g;
@@ -253,7 +268,7 @@ fn update_channels(column: u32, local: u32, c: vec4<f32>) {
     var sum = vec4<f32>();
     for (var row = local; row < rows; row += 256u) {
         let index = first + row * stride4;
-        let w = updated(index, (blocks[index / 16u] >> 31u) == 1u, c);
+        let w = updated(index, grads[index], (blocks[index / 16u] >> 31u) == 1u, c);
         params[index] = w;
         sum += w * w;
     }
@@ -273,6 +288,25 @@ fn update_channels(column: u32, local: u32, c: vec4<f32>) {
 }
 #endif
 
+#ifdef ROWS
+@compute @workgroup_size(256)
+fn rows_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+             @builtin(local_invocation_index) local: u32) {
+    let at = workgroup_index(id, count) * 256u + local;
+    let c = coefficients[p.coefficients_offset4];
+    let entry = at / p.channels4;
+    if (c.y == 0.0 || entry >= p.count) {
+        return;
+    }
+    let row = rows[p.rows_offset + entry];
+    if (row < 0.0) {
+        return;
+    }
+    let c4 = at % p.channels4;
+    let index = p.params_offset4 + u32(row) * p.params_stride4 + c4;
+    params[index] = updated(index, grads[p.grads_offset4 + entry * p.grads_stride4 + c4], false, c);
+}
+#else
 @compute @workgroup_size(256)
 fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                @builtin(local_invocation_index) local: u32) {
@@ -291,8 +325,8 @@ fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
         return;
     }
 #endif
-    let index = group * 256u + local;
-    if (index >= p.elements4) {
+    let index = p.first4 + group * 256u + local;
+    if (index >= p.end4) {
         return;
     }
     let block = blocks[index / 16u];
@@ -304,12 +338,7 @@ fn update_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
     if ((index % 16u) * 4u >= (block & 0x3fffffffu)) {
         return;
     }
-#ifdef RESTS
-    // Most rows of a large table don't come in a step: they cost the reading of their gradients.
-    if (all(grads[index] == vec4<f32>())) {
-        return;
-    }
-#endif
-    params[index] = updated(index, (block >> 31u) == 1u, c);
+    params[index] = updated(index, grads[index], (block >> 31u) == 1u, c);
 }
+#endif
 #endif

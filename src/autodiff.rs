@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::graph::{Gradient, Graph, Precision, Role, Shape, State, TensorId};
+use crate::graph::{Gradient, Graph, Precision, Role, Shape, SparseGradient, State, TensorId};
 use crate::ops;
 
 /// The gradients that [`Graph::backward`] made.
@@ -11,6 +11,8 @@ use crate::ops;
 pub struct Gradients {
     /// All gradients of parameters as one vector, in the layout's order.
     pub flat: TensorId,
+    /// Those of [sparse](Graph::sparse) parameters that the loss depends on, which are 0 there.
+    pub sparse: Vec<SparseGradient>,
     /// The loss scale, a scalar, where the graph's precision is `f16`: all gradients are multiplied by it. The optimizer
     /// divides by it.
     pub scale: Option<TensorId>,
@@ -18,7 +20,7 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// The gradient of a tensor, if the loss depends on it.
+    /// The gradient of a tensor, if the loss depends on it and it is not sparse.
     pub fn of(&self, tensor: TensorId) -> Option<TensorId> {
         self.of.get(&tensor).copied()
     }
@@ -29,7 +31,7 @@ impl Graph {
     /// [`Gradients::scale`] where there is one.
     ///
     /// # Errors
-    /// [`Error::Graph`] if the loss is not a scalar, depends on no parameter, or an operator has no gradient.
+    /// [`Error::Graph`] if the loss is not a scalar or depends on no parameter; else as [`backward_from`](Self::backward_from).
     pub fn backward(&mut self, loss: TensorId) -> Result<Gradients> {
         if self.shape(loss) != Shape::scalar() {
             return Err(Error::Graph(format!("the loss must be a scalar, got {}", self.shape(loss))));
@@ -51,15 +53,15 @@ impl Graph {
     /// Appends the gradient of every parameter given the gradients of some tensors, as (tensor, gradient) pairs.
     ///
     /// # Errors
-    /// [`Error::Graph`] if a gradient has not the shape of its tensor, an operator has no gradient, or the gradients were
-    /// taken already: each parameter has one place for its gradient.
+    /// [`Error::Graph`] if a gradient has not the shape of its tensor, an operator has no gradient, anything but one embedding reads
+    /// a [sparse](Self::sparse) parameter, or the gradients were taken already: each parameter has one place for its gradient.
     pub fn backward_from(&mut self, seeds: &[(TensorId, TensorId)]) -> Result<Gradients> {
         if self.tensors.iter().any(|tensor| matches!(tensor.role, Role::Grad(_))) {
             let advice = "add the losses and differentiate their sum, or use another graph";
             return Err(Error::Graph(format!("the gradients were taken already: {advice}")));
         }
         let forward = self.nodes.len();
-        let mut gradients = HashMap::new();
+        let (mut gradients, mut sparse) = (HashMap::new(), Vec::new());
         for &(tensor, seed) in seeds {
             self.check_owned(&[tensor, seed])?;
             if self.shape(tensor) != self.shape(seed) {
@@ -76,18 +78,36 @@ impl Graph {
             }
             let mut context = Gradient::new(self, &node.inputs, &node.outputs, &gradients);
             node.op.gradient(&mut context)?;
-            for (input, part) in context.given() {
+            let (given, given_sparse) = context.given();
+            for (input, part) in given {
                 accumulate(self, &mut gradients, input, part)?;
             }
+            sparse.extend(given_sparse);
         }
+        self.check_sparse(&gradients, &sparse)?;
         self.place_gradients(&mut gradients)?;
         let flat = self.state(State::Grads, self.params.flat_len());
-        Ok(Gradients { flat, scale: None, of: gradients })
+        Ok(Gradients { flat, sparse, scale: None, of: gradients })
+    }
+
+    /// Parts of a sparse gradient are not added up.
+    fn check_sparse(&self, gradients: &HashMap<TensorId, TensorId>, sparse: &[SparseGradient]) -> Result<()> {
+        for param in self.params.iter().filter(|param| param.sparse) {
+            let parts = sparse.iter().filter(|part| part.param == param.tensor).count();
+            if parts > 1 || gradients.contains_key(&param.tensor) {
+                let advice = "let one embedding alone read it, or don't make it sparse";
+                return Err(Error::Graph(format!(
+                    "{} is sparse and its gradient has several parts: {advice}",
+                    param.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Gives each trained parameter's gradient its place in the flat vector.
     fn place_gradients(&mut self, gradients: &mut HashMap<TensorId, TensorId>) -> Result<()> {
-        let trained = self.params.iter().enumerate().filter(|(_, param)| param.trained);
+        let trained = self.params.iter().enumerate().filter(|(_, param)| param.trained && !param.sparse);
         let owners: Vec<(usize, TensorId, Shape)> = trained.map(|(index, p)| (index, p.tensor, p.shape)).collect();
         for (index, param, shape) in owners {
             let gradient = match gradients.get(&param) {

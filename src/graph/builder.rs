@@ -295,6 +295,7 @@ impl Graph {
             decay,
             trained,
             max_norm: None,
+            sparse: false,
             tensor,
         });
         self.tensors[tensor.index()].role = Role::Param(index);
@@ -311,14 +312,28 @@ impl Graph {
         if !(max_norm > 0.0 && max_norm.is_finite()) {
             return Err(Error::Config(format!("max_norm must be positive, got {max_norm}")));
         }
+        self.trained(param, "be held to a norm")?.max_norm = Some(max_norm);
+        Ok(())
+    }
+
+    /// Gives an embedding's table a gradient of the rows alone that a step reads
+    /// ([`Gradients::sparse`](crate::autodiff::Gradients::sparse)): computing it, its norm and the update cost as much as those rows, not
+    /// as much as the table, where all that is trained is declared before it or all behind it. In the flat vector of gradients its place
+    /// stays zero. For optimizers that
+    /// [leave the others as they are](crate::optim::Method::keeps_still); one [`embedding`](crate::ops::embedding()) and nothing else may read
+    /// the table.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the tensor is no parameter of the graph, or is frozen.
+    pub fn sparse(&mut self, table: TensorId) -> Result<()> {
+        self.trained(table, "have a sparse gradient")?.sparse = true;
+        Ok(())
+    }
+
+    fn trained(&mut self, param: TensorId, to: &str) -> Result<&mut Param> {
         self.check_owned(&[param])?;
-        match self.params.of_mut(param).filter(|param| param.trained) {
-            Some(param) => {
-                param.max_norm = Some(max_norm);
-                Ok(())
-            }
-            None => Err(Error::Graph("only a parameter that is trained can be held to a norm".into())),
-        }
+        let param = self.params.of_mut(param).filter(|param| param.trained);
+        param.ok_or_else(|| Error::Graph(format!("only a parameter that is trained can {to}")))
     }
 
     /// The persistent vector of `elements` numbers of a kind, as one tensor.

@@ -3,7 +3,18 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::graph::{Graph, Op, Shape, TensorId};
+use crate::graph::{Graph, Op, Role, Shape, TensorId};
+
+/// A gradient that tells of some rows of a parameter; that of the others is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SparseGradient {
+    /// Whose.
+    pub param: TensorId,
+    /// Which row of the parameter each row of `values` is the gradient of, a vector: rising, each once, and −1 where there is none.
+    pub rows: TensorId,
+    /// The gradients of rows, `[1, rows, channels]`; 0 where there is none.
+    pub values: TensorId,
+}
 
 /// The tensors of an operator and the gradients of its outputs. The rule appends operators and gives their results.
 #[derive(Debug)]
@@ -13,6 +24,7 @@ pub struct Gradient<'g> {
     outputs: &'g [TensorId],
     of: &'g HashMap<TensorId, TensorId>,
     given: Vec<(TensorId, TensorId)>,
+    sparse: Vec<SparseGradient>,
 }
 
 impl<'g> Gradient<'g> {
@@ -23,12 +35,12 @@ impl<'g> Gradient<'g> {
         outputs: &'g [TensorId],
         of: &'g HashMap<TensorId, TensorId>,
     ) -> Self {
-        Self { graph, inputs, outputs, of, given: vec![] }
+        Self { graph, inputs, outputs, of, given: vec![], sparse: vec![] }
     }
 
-    /// What was given: (input, part of its gradient).
-    pub(crate) fn given(self) -> Vec<(TensorId, TensorId)> {
-        self.given
+    /// What was given: (input, part of its gradient), and the sparse ones.
+    pub(crate) fn given(self) -> (Vec<(TensorId, TensorId)>, Vec<SparseGradient>) {
+        (self.given, self.sparse)
     }
 
     /// An input of the operator.
@@ -61,6 +73,14 @@ impl<'g> Gradient<'g> {
         self.graph.tensor(self.inputs[position]).differentiable
     }
 
+    /// Whether an input is a parameter of which a [sparse](Graph::sparse) gradient is wanted.
+    pub fn wants_sparse(&self, position: usize) -> bool {
+        match self.graph.tensor(self.inputs[position]).role {
+            Role::Param(index) => self.graph.params.get(index).is_some_and(|param| param.sparse),
+            _ => false,
+        }
+    }
+
     /// Appends an operator.
     ///
     /// # Errors
@@ -80,5 +100,10 @@ impl<'g> Gradient<'g> {
     /// Gives a part of the gradient of an input; the parts are added up.
     pub fn give(&mut self, position: usize, gradient: TensorId) {
         self.given.push((self.inputs[position], gradient));
+    }
+
+    /// Gives the gradient of some rows of an input: see [`SparseGradient`].
+    pub fn give_sparse(&mut self, position: usize, rows: TensorId, values: TensorId) {
+        self.sparse.push(SparseGradient { param: self.inputs[position], rows, values });
     }
 }

@@ -23,7 +23,7 @@ pub use builder::{Graph, InputTime, Node, Role, State, Tensor, TensorId};
 pub(crate) use carry::Carry;
 pub use cost::Cost;
 pub(crate) use gemm::{Epilogue, Matrix, OuterSums, Panels, Rows, multiply};
-pub use gradient::Gradient;
+pub use gradient::{Gradient, SparseGradient};
 pub use op::{Binding, CpuRun, Dispatch, GpuPlan, Op, Operand, StepArgs, View, ViewMut};
 pub(crate) use op::{cpu_reference, expect_kinds, expect_same, shape_error};
 pub use pack::Packing;

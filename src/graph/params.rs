@@ -81,6 +81,8 @@ pub struct Param {
     pub trained: bool,
     /// What the L2 norm of each channel's numbers is held to after every update: [`Graph::constrain`](crate::graph::Graph::constrain).
     pub max_norm: Option<f32>,
+    /// Whether its gradient is made of the rows alone that a step reads: [`Graph::sparse`](crate::graph::Graph::sparse).
+    pub sparse: bool,
     /// Its tensor.
     pub tensor: TensorId,
 }

@@ -8,6 +8,7 @@ mod state_dict;
 pub mod tcn;
 pub mod text_cnn;
 pub mod wavenet;
+mod word_table;
 
 pub use carried::Carried;
 pub use conv_rnn::{ConvRnn, ConvRnnConfig, ConvRnnProgram, Layer};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::graph::{Extent, Graph, Init, Precision, Program, Shape, TensorId};
+use crate::nn::word_table::read_by_rows;
 use crate::nn::{Carried, RecurrentConfig, RecurrentNet, RecurrentOptions, Tcn, TcnConfig, TcnOptions};
 use crate::ops::{self, Activation, Geometry, Reduction};
 use crate::optim::{self, OptimizerConfig};
@@ -135,6 +136,9 @@ pub struct StreamProgram {
     pub states: Vec<TensorId>,
 }
 
+/// The embedding's table.
+const TABLE: &str = "encoder.weight";
+
 impl SequenceModel {
     /// A model of this configuration.
     ///
@@ -229,6 +233,9 @@ impl SequenceModel {
             (Objective::Frames, Head::Outputs(output)) => frames(&mut graph, output, target, lengths, Reduction::Sum)?,
             _ => loss,
         };
+        if let SequenceInput::Classes { tied: false, .. } = self.config.input {
+            read_by_rows(&mut graph, TABLE, &optimizer.method)?;
+        }
         let gradients = graph.backward(of_step)?;
         let updates = optim::append(&mut graph, &gradients, optimizer)?;
         let metrics: Vec<TensorId> =
@@ -336,7 +343,7 @@ impl SequenceModel {
                 let input = graph.input_ids("input", 0)?;
                 let shape = Shape::new(1, classes, embedding);
                 let init = uniform.map_or(Init::Normal { std: 0.01 }, |bound| Init::Uniform { bound });
-                let table = graph.param("encoder.weight", shape, init, true)?;
+                let table = graph.param(TABLE, shape, init, true)?;
                 let x = ops::embedding(graph, input, table, None, Geometry::pointwise())?;
                 let x = if training { ops::dropout(graph, x, dropout)? } else { x };
                 Ok((input, x, tied.then_some(table)))

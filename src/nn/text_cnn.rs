@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::graph::{Extent, Graph, Init, Precision, Program, Shape, TensorId};
+use crate::nn::word_table::read_by_rows;
 use crate::ops::{self, Activation, Geometry, Pooled};
 use crate::optim::{self, OptimizerConfig};
 
@@ -226,6 +227,7 @@ impl TextCnn {
         let mut graph = Graph::new(extent)?.with_precision(self.precision);
         let tensors = self.append(&mut graph, true)?;
         let (target, loss) = loss(&mut graph, tensors.output)?;
+        read_by_rows(&mut graph, TRAINED, &optimizer.method)?;
         let gradients = graph.backward(loss)?;
         let updates = optim::append(&mut graph, &gradients, optimizer)?;
         let metrics: Vec<TensorId> =

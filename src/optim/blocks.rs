@@ -1,6 +1,7 @@
 //! Which parts of the flat vectors belong to parameters, which of those decay, and which are held to a norm.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::graph::{PARAM_ALIGN, Param, ParamLayout};
@@ -12,6 +13,8 @@ pub(super) struct Blocks {
     /// `shaders/optimizer.wgsl` has it.
     pub table: Arc<[u32]>,
     count: usize,
+    /// From the first block to the last that is updated: large tables in front or behind that are frozen or sparse cost nothing.
+    pub updated: Range<usize>,
     /// The parameters that are held to a norm.
     pub constraints: Arc<[Constraint]>,
 }
@@ -44,7 +47,8 @@ const CONSTRAINED: u32 = 1 << 30;
 impl Blocks {
     pub fn of(params: &ParamLayout) -> Self {
         let mut words = vec![0; params.flat_len() / PARAM_ALIGN];
-        for param in params.iter().filter(|param| param.trained) {
+        // What is sparse is updated by rows.
+        for param in params.iter().filter(|param| param.trained && !param.sparse) {
             let elements = param.shape.padded_len();
             let first = param.offset / PARAM_ALIGN;
             let constrained = if param.max_norm.is_some() { CONSTRAINED } else { 0 };
@@ -59,8 +63,10 @@ impl Blocks {
         };
         let constraints: Arc<[Constraint]> = params.iter().filter_map(constraint).collect();
         let count = words.len();
+        let first = words.iter().position(|&word| word != 0).unwrap_or_default();
+        let updated = first..words.iter().rposition(|&word| word != 0).map_or(first, |last| last + 1);
         words.extend(constraints.iter().flat_map(Constraint::columns).flatten());
-        Self { table: words.into(), count, constraints }
+        Self { table: words.into(), count, updated, constraints }
     }
 
     /// A word for each block: how many of its elements are a parameter's that is trained, a multiple of 4, and in the highest bits
@@ -74,9 +80,14 @@ impl Blocks {
         (self.table.len() - self.count) / Constraint::WORDS
     }
 
-    /// Elements of the flat vectors.
-    pub fn elements(&self) -> usize {
-        self.count * PARAM_ALIGN
+    /// The words of those that are updated.
+    pub fn updated_words(&self) -> &[u32] {
+        &self.words()[self.updated.clone()]
+    }
+
+    /// From the first element of the flat vectors to the last that is updated.
+    pub fn updated_elements(&self) -> Range<usize> {
+        self.updated.start * PARAM_ALIGN..self.updated.end * PARAM_ALIGN
     }
 }
 
@@ -104,7 +115,8 @@ mod tests {
     #[test]
     fn blocks_follow_the_layout() {
         let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap();
-        assert_eq!(Blocks::of(graph.params()).words(), [0]);
+        let empty = Blocks::of(graph.params());
+        assert_eq!((empty.words(), empty.updated_elements()), (&[0][..], 0..0));
         for (name, channels, decay) in [("a", 64, true), ("b", 65, true), ("c", 3, false)] {
             graph.param(name, Shape::vector(channels), Init::Zeros, decay).unwrap();
         }
@@ -115,7 +127,7 @@ mod tests {
         let unpacked: Vec<_> = blocks.words().iter().map(|&word| unpack(word)).collect();
         let frozen = (0, false);
         assert_eq!(unpacked, [(64, true), (64, true), (4, true), (4, false), frozen, frozen, (36, true)]);
-        assert_eq!(blocks.elements(), graph.params().flat_len());
+        assert_eq!(blocks.updated_elements(), 0..graph.params().flat_len());
         let constraint = Constraint { offset: 6 * PARAM_ALIGN, rows: 9, stride: 4, max_norm: 3.0 };
         assert_eq!(blocks.constraints[..], [constraint]);
         // Its stride is 4: one group of channels.

@@ -50,8 +50,10 @@ impl Method {
         }
     }
 
-    /// Whether what has a gradient of 0 stays as it is, with all that is kept of it.
-    pub(super) fn rests(&self) -> bool {
+    /// Whether what has a gradient of 0 stays as it is, with all that is kept of it: only then may parameters be
+    /// [sparse](crate::graph::Graph::sparse). So it is of stochastic gradient descent without momentum and of Adagrad, both without
+    /// weight decay; the others have means that fade in every step.
+    pub fn keeps_still(&self) -> bool {
         match self {
             Self::Sgd(sgd) => sgd.momentum == 0.0 && sgd.weight_decay == 0.0,
             Self::Adagrad(adagrad) => adagrad.weight_decay == 0.0,

@@ -1,7 +1,8 @@
 //! Optimizers: operators that update the flat vector of parameters in place, on the device.
 //!
 //! However many parameters a model has, an update is three dispatches: the gradient norm takes one and the first half of
-//! another, whose other half counts the updates, and one updates everything. The host only sends the learning rate.
+//! another, whose other half counts the updates, and one updates everything. A sparse gradient takes two more. The host only
+//! sends the learning rate.
 
 mod blocks;
 mod config;
@@ -9,10 +10,11 @@ mod prepare;
 mod schedule;
 mod tiles;
 mod update;
+mod update_rows;
 
 use crate::autodiff::Gradients;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Role, State, TensorId};
+use crate::graph::{Graph, Param, ParamLayout, Role, State, TensorId};
 
 pub use crate::ops::loss_scale::LossScale;
 use blocks::Blocks;
@@ -21,6 +23,7 @@ use prepare::Prepare;
 pub use prepare::{COUNTERS, counters_of, updates_of};
 pub use schedule::{Decay, Schedule};
 use update::Update;
+use update_rows::UpdateRows;
 
 /// What [`append`] adds to a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +43,9 @@ pub struct Updates {
 /// left out and the [`LossScale`] halved.
 ///
 /// # Errors
-/// [`Error::Config`] as [`OptimizerConfig::validate`]; [`Error::Graph`] if parameters were declared after the gradients
-/// were taken, or the graph has an optimizer already.
+/// [`Error::Config`] as [`OptimizerConfig::validate`], and if a gradient is sparse and the method does not
+/// [keep still](Method::keeps_still); [`Error::Graph`] if parameters were declared after the gradients were taken, the graph has an
+/// optimizer already, or what is sparse is held to a norm.
 pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig) -> Result<Updates> {
     config.validate()?;
     let elements = graph.params().flat_len();
@@ -53,6 +57,7 @@ pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig
     if graph.tensors.iter().any(|tensor| tensor.role == Role::State(State::Counters)) {
         return Err(Error::Graph("the graph has an optimizer already".into()));
     }
+    check_sparse(graph.params(), &config.method)?;
     let blocks = Blocks::of(graph.params());
     let counters = graph.state(State::Counters, COUNTERS);
     let scaled = gradients.scale.is_some();
@@ -61,7 +66,9 @@ pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig
         counted.push(graph.state(State::LossScale, LossScale::ELEMENTS));
     }
     let prepare = Prepare { config: *config, blocks: blocks.clone(), scaled };
-    let prepared = graph.push_in_place(prepare, &[gradients.flat], &counted)?;
+    let values = gradients.sparse.iter().map(|sparse| sparse.values);
+    let all: Vec<TensorId> = [gradients.flat].into_iter().chain(values).collect();
+    let prepared = graph.push_in_place(prepare, &all, &counted)?;
     let (grad_norm, coefficients, skipped) = (prepared[0], prepared[1], prepared.get(2).copied());
     graph.set_name(grad_norm, "grad_norm");
     if let Some(skipped) = skipped {
@@ -71,5 +78,26 @@ pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig
     let states = [State::Params].into_iter().chain(config.method.states());
     let updated: Vec<TensorId> = states.map(|state| graph.state(state, elements)).collect();
     graph.push_in_place(Update { method: config.method, blocks }, &[coefficients, gradients.flat], &updated)?;
+    for sparse in &gradients.sparse {
+        let Some(&Param { offset, shape, .. }) = graph.params().iter().find(|param| param.tensor == sparse.param)
+        else {
+            return Err(Error::Graph("the gradients are of another graph".into()));
+        };
+        let update = UpdateRows { method: config.method, offset, shape };
+        graph.push_in_place(update, &[coefficients, sparse.rows, sparse.values], &updated)?;
+    }
     Ok(Updates { grad_norm, skipped })
+}
+
+fn check_sparse(params: &ParamLayout, method: &Method) -> Result<()> {
+    for param in params.iter().filter(|param| param.sparse) {
+        if !method.keeps_still() {
+            let advice = "take SGD without momentum or Adagrad, both without weight decay, or don't make it sparse";
+            return Err(Error::Config(format!("{} is sparse, and {method:?} changes all rows: {advice}", param.name)));
+        }
+        if param.max_norm.is_some() {
+            return Err(Error::Graph(format!("{} is sparse and can't be held to a norm", param.name)));
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,8 @@ use super::blocks::{Blocks, unpack};
 use super::{Adagrad, LossScale, Method, OptimizerConfig};
 use crate::error::Result;
 use crate::graph::{
-    Binding, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
+    Binding, Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, View, cpu_reference,
+    expect_kinds,
 };
 
 /// Elements of [`State::Counters`](crate::graph::State::Counters): the updates applied, as low and high part, which stay
@@ -30,7 +31,7 @@ pub fn counters_of(updates: u64) -> [f32; COUNTERS] {
     [(updates % HIGH) as f32, (updates / HIGH) as f32, 0.0, 0.0]
 }
 
-/// Input: the flat gradients. Outputs: their norm, the coefficients of the update as in `shaders/optimizer.wgsl`, where the
+/// Inputs: the flat gradients, and the values of the sparse ones. Outputs: their norm, the coefficients of the update as in `shaders/optimizer.wgsl`, where the
 /// loss is scaled the steps left out, and updated in place the counters and where the loss is scaled the scale.
 #[derive(Debug, Clone)]
 pub(super) struct Prepare {
@@ -52,6 +53,8 @@ struct NormParams {
     elements4: u32,
     slab4: u32,
     workgroups: u32,
+    elements_offset4: u32,
+    partials_offset: u32,
 }
 
 #[repr(C)]
@@ -78,7 +81,7 @@ impl Op for Prepare {
     }
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-        expect_kinds(self, inputs, &[Kind::Real])?;
+        expect_kinds(self, inputs, &vec![Kind::Real; inputs.len()])?;
         let mut outputs = vec![Shape::scalar(), Shape::vector(4)];
         outputs.extend(self.scaled.then(Shape::scalar));
         Ok(outputs)
@@ -91,17 +94,32 @@ impl Op for Prepare {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        let (grads, norm, coefficients) = (&plan.inputs[0], &plan.outputs[0], &plan.outputs[1]);
+        let (norm, coefficients) = (&plan.outputs[0], &plan.outputs[1]);
         let (skipped, counters, loss_scale) = match &plan.outputs[2..] {
             [skipped, counters, loss_scale] if self.scaled => (Some(skipped), counters, Some(loss_scale)),
             rest => (None, &rest[0], None),
         };
         // The norm tells whether all gradients are finite.
         let with_norm = self.config.clip_norm.is_some() || norm.needed || self.scaled;
-        let elements4 = self.blocks.elements() / 4;
-        let slab4 = elements4.div_ceil(MAX_PARTIALS).next_multiple_of(256);
-        let partials = elements4.div_ceil(slab4);
-        let scratch = Binding::Scratch { index: 0, elements: MAX_PARTIALS };
+        let scratch = Binding::Scratch { index: 0, elements: plan.inputs.len() * MAX_PARTIALS };
+        let (mut norms, mut partials) = (Vec::new(), 0);
+        for (index, grads) in plan.inputs.iter().enumerate() {
+            let counted = if index > 0 { 0..grads.shape.padded_len() } else { self.blocks.updated_elements() };
+            let elements4 = counted.len() / 4;
+            let slab4 = elements4.div_ceil(MAX_PARTIALS).next_multiple_of(256).max(256);
+            let workgroups = elements4.div_ceil(slab4).max(1);
+            let params = NormParams {
+                elements4: elements4 as u32,
+                slab4: slab4 as u32,
+                workgroups: workgroups as u32,
+                elements_offset4: grads.place4().0 + (counted.start / 4) as u32,
+                partials_offset: partials as u32,
+            };
+            let mut norm = Dispatch::new("grad_norm", "main").define("SPARSE", index > 0).params(&params);
+            norm = norm.read(grads.binding).write(scratch).workgroups(workgroups);
+            norms.push(if index > 0 { norm } else { norm.table(&self.blocks.table) });
+            partials += workgroups;
+        }
 
         let (log_beta1, log_beta2, weight_decay) = match self.config.method {
             Method::Adam(adam) => (log_beta(adam.beta1), log_beta(adam.beta2), adam.weight_decay),
@@ -145,14 +163,13 @@ impl Op for Prepare {
         if let (Some(skipped), Some(loss_scale)) = (skipped, loss_scale) {
             prepare = prepare.write(loss_scale.binding).write(skipped.binding);
         }
-        let params = NormParams { elements4: elements4 as u32, slab4: slab4 as u32, workgroups: partials as u32 };
-        let norm = Dispatch::new("grad_norm", "main")
-            .read(grads.binding)
-            .table(&self.blocks.table)
-            .write(scratch)
-            .params(&params)
-            .workgroups(partials);
-        Ok(vec![norm, prepare])
+        norms.push(prepare);
+        Ok(norms)
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        let counted = [Shape::vector(self.blocks.updated_elements().len())];
+        Cost::moving(counted.iter().chain(&inputs[1..]).chain(outputs))
     }
 }
 
@@ -163,7 +180,7 @@ fn log_beta(beta: f64) -> f32 {
 
 impl Prepare {
     fn cpu<T: Real>(&self, run: &mut CpuRun<'_, T>) -> Result<()> {
-        let mut norm = self.norm(run.inputs[0].data);
+        let mut norm = self.norm(&run.inputs);
         let at_counters = run.outputs.len() - 1 - usize::from(self.scaled);
         let mut unscale = 1.0;
         let mut finite = true;
@@ -217,9 +234,14 @@ impl Prepare {
     }
 
     /// The L2 norm: sums of tiles, then their sum.
-    fn norm<T: Real>(&self, grads: &[T]) -> f64 {
-        let tiles = grads.par_chunks(TILE).zip(self.blocks.words().par_chunks(TILE / PARAM_ALIGN));
-        let sums: Vec<f64> = tiles.map(|(grads, blocks)| sum_of_squares(grads, blocks)).collect();
+    fn norm<T: Real>(&self, grads: &[View<'_, T>]) -> f64 {
+        let flat = &grads[0].data[self.blocks.updated_elements()];
+        let tiles = flat.par_chunks(TILE).zip(self.blocks.updated_words().par_chunks(TILE / PARAM_ALIGN));
+        let mut sums: Vec<f64> = tiles.map(|(grads, blocks)| sum_of_squares(grads, blocks)).collect();
+        for sparse in &grads[1..] {
+            let tiles = sparse.data[..sparse.shape.padded_len()].par_chunks(TILE);
+            sums.par_extend(tiles.map(|grads| sum_of_squares(grads, &[PARAM_ALIGN as u32; TILE / PARAM_ALIGN])));
+        }
         sums.iter().sum::<f64>().sqrt()
     }
 }
@@ -227,7 +249,7 @@ impl Prepare {
 fn sum_of_squares<T: Real>(grads: &[T], blocks: &[u32]) -> f64 {
     let mut sums = [0.0; 4];
     for (block, &word) in grads.chunks(PARAM_ALIGN).zip(blocks) {
-        for four in block[..unpack(word).0].chunks_exact(4) {
+        for four in block[..unpack(word).0.min(block.len())].chunks_exact(4) {
             for (sum, x) in sums.iter_mut().zip(four) {
                 let x = x.to_f64();
                 *sum += x * x;

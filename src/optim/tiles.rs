@@ -1,7 +1,7 @@
 //! The updates on the CPU, a tile of the flat vectors each. Coefficients are those of `shaders/optimizer.wgsl`.
 
 use super::blocks::unpack;
-use super::{Adadelta, Adagrad, Adam, Method, RmsProp, Sgd};
+use super::{Adadelta, Adagrad, Adam, RmsProp, Sgd};
 use crate::graph::{PARAM_ALIGN, Real, vector_kernel};
 
 /// The least magnitude of a mean: that of what has no gradient any more shrinks without end.
@@ -50,13 +50,9 @@ pub(super) fn sgd_tile<'a, T: Real>(
     let &[rate, _, clip, _] = coefficients else { return };
     let momentum = T::of(f64::from(sgd.momentum));
     let weight_decay = T::of(f64::from(sgd.weight_decay));
-    let rests = Method::Sgd(*sgd).rests();
     let mut first = first.map(|first| first.chunks_mut(PARAM_ALIGN));
     for ((params, grads), &word) in params.chunks_mut(PARAM_ALIGN).zip(grads.chunks(PARAM_ALIGN)).zip(blocks) {
         let (count, decays) = unpack(word);
-        if rests && still(&grads[..count]) {
-            continue;
-        }
         let decay = if decays { weight_decay } else { T::ZERO };
         let elements = params[..count].iter_mut().zip(&grads[..count]);
         match first.as_mut().and_then(Iterator::next) {
@@ -72,12 +68,6 @@ pub(super) fn sgd_tile<'a, T: Real>(
         }
     }
 }
-}
-
-/// Whether all gradients are 0.
-#[inline(always)]
-fn still<T: Real>(grads: &[T]) -> bool {
-    grads.iter().all(|g| *g == T::ZERO)
 }
 
 /// Clipped gradients with the weight decay of a block added.
@@ -150,12 +140,8 @@ pub(super) fn adagrad_tile<'a, T: Real>(
     let &[rate, _, clip, _] = coefficients else { return };
     let eps = T::of(f64::from(adagrad.eps));
     let initial = T::of(f64::from(adagrad.initial_accumulator_value));
-    let rests = Method::Adagrad(*adagrad).rests();
     let tiles = params.chunks_mut(PARAM_ALIGN).zip(second.chunks_mut(PARAM_ALIGN)).zip(grads.chunks(PARAM_ALIGN));
     for (((params, second), grads), &word) in tiles.zip(blocks) {
-        if rests && still(&grads[..unpack(word).0]) {
-            continue;
-        }
         let (grads, count) = decayed(clip, adagrad.weight_decay, word, grads, params);
         for ((w, v), &g) in params[..count].iter_mut().zip(&mut second[..count]).zip(&grads) {
             // The padding within rows stays zero: what the sums begin with is not stored.

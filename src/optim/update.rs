@@ -9,7 +9,7 @@ use super::tiles::{adadelta_tile, adagrad_tile, adam_tile, rmsprop_tile, sgd_til
 use super::{Method, RmsProp};
 use crate::error::Result;
 use crate::graph::{
-    Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, ViewMut, cpu_reference,
+    Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, Operand, PARAM_ALIGN, Real, Shape, cpu_reference,
     expect_kinds, shape_error,
 };
 
@@ -26,8 +26,9 @@ const TILE: usize = 64 * PARAM_ALIGN;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
-struct Params {
-    elements4: u32,
+pub(super) struct Params {
+    first4: u32,
+    end4: u32,
     coefficients_offset4: u32,
     beta1: f32,
     rest1: f32,
@@ -40,6 +41,41 @@ struct Params {
     workgroups: u32,
     constraints: u32,
     columns: u32,
+}
+
+/// The kernel of a method, and what it is told of it.
+pub(super) fn kernel(method: &Method, coefficients: &Operand, entry: &'static str) -> (Params, Dispatch) {
+    let mut params = Params { coefficients_offset4: coefficients.place4().0, ..Params::default() };
+    let mut dispatch = Dispatch::new("optimizer", entry).define("UPDATE", true);
+    match *method {
+        Method::Adam(adam) => {
+            (params.beta1, params.rest1) = (adam.beta1 as f32, (1.0 - adam.beta1) as f32);
+            (params.beta2, params.rest2) = (adam.beta2 as f32, (1.0 - adam.beta2) as f32);
+            params.eps = adam.eps;
+            dispatch = dispatch.define("ADAM", true);
+        }
+        Method::Sgd(sgd) => {
+            (params.momentum, params.weight_decay) = (sgd.momentum, sgd.weight_decay);
+            dispatch = dispatch.define("MOMENTUM", sgd.momentum > 0.0).define("NESTEROV", sgd.nesterov);
+        }
+        Method::RmsProp(rmsprop) => {
+            (params.beta2, params.rest2) = (rmsprop.alpha as f32, (1.0 - rmsprop.alpha) as f32);
+            (params.eps, params.momentum, params.weight_decay) = (rmsprop.eps, rmsprop.momentum, rmsprop.weight_decay);
+            dispatch = dispatch.define("RMSPROP", true).define("MOMENTUM", rmsprop.momentum > 0.0);
+            dispatch = dispatch.define("CENTERED", rmsprop.centered);
+        }
+        Method::Adagrad(adagrad) => {
+            (params.eps, params.weight_decay) = (adagrad.eps, adagrad.weight_decay);
+            params.initial = adagrad.initial_accumulator_value;
+            dispatch = dispatch.define("ADAGRAD", true);
+        }
+        Method::Adadelta(adadelta) => {
+            (params.beta2, params.rest2) = (adadelta.rho as f32, (1.0 - adadelta.rho) as f32);
+            (params.eps, params.weight_decay) = (adadelta.eps, adadelta.weight_decay);
+            dispatch = dispatch.define("ADADELTA", true);
+        }
+    }
+    (params, dispatch.read(coefficients.binding))
 }
 
 impl Op for Update {
@@ -60,50 +96,21 @@ impl Op for Update {
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (coefficients, grads) = (&plan.inputs[0], &plan.inputs[1]);
-        let elements4 = self.blocks.elements() / 4;
-        let workgroups = elements4.div_ceil(256);
+        let elements = self.blocks.updated_elements();
+        let workgroups = (elements.len() / 4).div_ceil(256).max(1);
         // A workgroup each: four channels of a parameter that is held to a norm.
         let columns = self.blocks.columns();
-        let mut params = Params {
-            elements4: elements4 as u32,
-            coefficients_offset4: coefficients.place4().0,
+        let (of_method, dispatch) = kernel(&self.method, coefficients, "update_main");
+        let params = Params {
+            first4: (elements.start / 4) as u32,
+            end4: (elements.end / 4) as u32,
             workgroups: workgroups as u32,
             constraints: self.blocks.words().len() as u32,
             columns: columns as u32,
-            ..Params::default()
+            ..of_method
         };
-        let mut dispatch = Dispatch::new("optimizer", "update_main").define("UPDATE", true);
-        dispatch = dispatch.define("CONSTRAINED", columns > 0).define("RESTS", self.method.rests());
-        match self.method {
-            Method::Adam(adam) => {
-                (params.beta1, params.rest1) = (adam.beta1 as f32, (1.0 - adam.beta1) as f32);
-                (params.beta2, params.rest2) = (adam.beta2 as f32, (1.0 - adam.beta2) as f32);
-                params.eps = adam.eps;
-                dispatch = dispatch.define("ADAM", true);
-            }
-            Method::Sgd(sgd) => {
-                (params.momentum, params.weight_decay) = (sgd.momentum, sgd.weight_decay);
-                dispatch = dispatch.define("MOMENTUM", sgd.momentum > 0.0).define("NESTEROV", sgd.nesterov);
-            }
-            Method::RmsProp(rmsprop) => {
-                (params.beta2, params.rest2) = (rmsprop.alpha as f32, (1.0 - rmsprop.alpha) as f32);
-                (params.eps, params.momentum, params.weight_decay) =
-                    (rmsprop.eps, rmsprop.momentum, rmsprop.weight_decay);
-                dispatch = dispatch.define("RMSPROP", true).define("MOMENTUM", rmsprop.momentum > 0.0);
-                dispatch = dispatch.define("CENTERED", rmsprop.centered);
-            }
-            Method::Adagrad(adagrad) => {
-                (params.eps, params.weight_decay) = (adagrad.eps, adagrad.weight_decay);
-                params.initial = adagrad.initial_accumulator_value;
-                dispatch = dispatch.define("ADAGRAD", true);
-            }
-            Method::Adadelta(adadelta) => {
-                (params.beta2, params.rest2) = (adadelta.rho as f32, (1.0 - adadelta.rho) as f32);
-                (params.eps, params.weight_decay) = (adadelta.eps, adadelta.weight_decay);
-                dispatch = dispatch.define("ADADELTA", true);
-            }
-        }
-        dispatch = dispatch.read(coefficients.binding).read(grads.binding).table(&self.blocks.table);
+        let mut dispatch = dispatch.define("CONSTRAINED", columns > 0);
+        dispatch = dispatch.read(grads.binding).table(&self.blocks.table);
         for updated in plan.outputs {
             dispatch = dispatch.write(updated.binding);
         }
@@ -112,7 +119,8 @@ impl Op for Update {
 
     fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
         // What is updated in place is read and written.
-        Cost::moving(inputs.iter().chain(outputs).chain(outputs))
+        let updated = vec![Shape::vector(self.blocks.updated_elements().len()); 1 + 2 * outputs.len()];
+        Cost::moving(inputs[..1].iter().chain(&updated))
     }
 }
 
@@ -123,9 +131,11 @@ impl Update {
             // The step is left out.
             return Ok(());
         }
-        let grads = run.inputs[1].data.par_chunks(TILE);
-        let tiles = grads.zip(self.blocks.words().par_chunks(TILE / PARAM_ALIGN));
-        match (self.method, run.outputs.as_mut_slice()) {
+        let updated = self.blocks.updated_elements();
+        let grads = run.inputs[1].data[updated.clone()].par_chunks(TILE);
+        let tiles = grads.zip(self.blocks.updated_words().par_chunks(TILE / PARAM_ALIGN));
+        let mut vectors: Vec<&mut [T]> = run.outputs.iter_mut().map(|view| &mut view.data[updated.clone()]).collect();
+        match (self.method, vectors.as_mut_slice()) {
             (Method::Adam(adam), [params, first, second]) => {
                 tiles
                     .zip(chunks(params))
@@ -144,8 +154,8 @@ impl Update {
             (Method::RmsProp(rmsprop), [params, second, others @ ..]) => {
                 let RmsProp { momentum, centered, .. } = rmsprop;
                 let mut others = others.iter_mut();
-                let first = optional_chunks((momentum > 0.0).then(|| others.next()).flatten(), params);
-                let mean = optional_chunks(centered.then(|| others.next()).flatten(), params);
+                let first = optional_chunks((momentum > 0.0).then(|| others.next()).flatten(), params.len());
+                let mean = optional_chunks(centered.then(|| others.next()).flatten(), params.len());
                 tiles.zip(chunks(params)).zip(chunks(second)).zip(first).zip(mean).for_each(
                     |(((((g, blocks), w), v), m), a)| {
                         rmsprop_tile(&rmsprop, coefficients, blocks, g, w, v, (m, a));
@@ -164,8 +174,8 @@ impl Update {
                     .zip(chunks(first))
                     .for_each(|((((g, blocks), w), v), s)| adadelta_tile(&adadelta, coefficients, blocks, g, w, v, s));
             }
-            (method, outputs) => {
-                return Err(shape_error(self, format!("{method:?} does not update {} vectors", outputs.len())));
+            (method, vectors) => {
+                return Err(shape_error(self, format!("{method:?} does not update {} vectors", vectors.len())));
             }
         }
         for constraint in &*self.blocks.constraints {
@@ -195,18 +205,15 @@ impl Constraint {
     }
 }
 
-/// A flat vector in the parts that tasks take.
-fn chunks<'a, T: Real>(view: &'a mut ViewMut<'_, T>) -> ChunksMut<'a, T> {
-    view.data.par_chunks_mut(TILE)
+/// A vector in the parts that tasks take.
+fn chunks<T: Real>(vector: &mut [T]) -> ChunksMut<'_, T> {
+    vector.par_chunks_mut(TILE)
 }
 
-/// The same of a vector that a method may not have: as many parts as `like` has.
-fn optional_chunks<'a, T: Real>(
-    view: Option<&'a mut ViewMut<'_, T>>,
-    like: &ViewMut<'_, T>,
-) -> Vec<Option<&'a mut [T]>> {
-    match view {
-        Some(view) => view.data.chunks_mut(TILE).map(Some).collect(),
-        None => (0..like.data.len().div_ceil(TILE)).map(|_| None).collect(),
+/// The same of a vector that a method may not have; of `elements` then.
+fn optional_chunks<'a, T: Real>(vector: Option<&'a mut &mut [T]>, elements: usize) -> Vec<Option<&'a mut [T]>> {
+    match vector {
+        Some(vector) => vector.chunks_mut(TILE).map(Some).collect(),
+        None => (0..elements.div_ceil(TILE)).map(|_| None).collect(),
     }
 }

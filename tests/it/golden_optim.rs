@@ -403,31 +403,6 @@ fn norms_are_held_within_the_update() {
     }
 }
 
-/// Of a gradient of 0 nothing follows where a method keeps no mean and no weight decays; what is beside it is updated all the same.
-#[test]
-fn what_has_no_gradient_rests() {
-    for method in [Method::Sgd(Sgd::default()), Method::Adagrad(Adagrad::default())] {
-        let config = OptimizerConfig { method, clip_norm: None };
-        let model = held(&config, None, false);
-        let initial = model.params().initial(3);
-        let mut grads = held_grads(0);
-        // Whole blocks of the flat vector, and within a vector of four some but not all.
-        let rests = |index: usize| index < 2000 || index.is_multiple_of(5);
-        grads[1].iter_mut().enumerate().filter(|(index, _)| rests(*index)).for_each(|(_, grad)| *grad = 0.0);
-        let [cpu, gpu] = devices().map(|device| {
-            let mut run = model.start(&device, &initial);
-            run.step(1e-2, &grads);
-            let param = model.params().find("param1").unwrap();
-            let (before, after) = (param.gather(&initial), param.gather(&run.flat(State::Params)));
-            for (index, (before, after)) in before.iter().zip(&after).enumerate() {
-                assert_eq!(before == after, rests(index), "{method:?}, element {index} on {device}");
-            }
-            run.flat(State::Params)
-        });
-        assert_close(&format!("{method:?}"), &gpu, &cpu, 1e-6, 1e-5);
-    }
-}
-
 #[test]
 fn only_trained_parameters_are_held_to_a_positive_norm() {
     let mut graph = Graph::new(Extent { batch: 1, time: 1 }).unwrap();

@@ -56,6 +56,7 @@ mod series;
 mod shaders;
 #[path = "../../examples/shared/mod.rs"]
 mod shared;
+mod sparse;
 mod stream;
 mod support;
 mod tcn;

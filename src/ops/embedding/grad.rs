@@ -29,7 +29,7 @@ impl EmbeddingGrad {
         if fits_workgroup(&self.table, 1).is_ok() {
             self.sum_slabs(run);
         } else {
-            self.sum_sorted(run);
+            self.sum_table(run);
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Op for EmbeddingGrad {
         let choice: Choice<Way> = choose("embedding_grad", WAYS, &self.table, plan.capabilities)?;
         Ok(match choice.value {
             Way::Shared { groups } => self.shared_dispatches(plan, groups, choice),
-            Way::Sorted => self.sorted_dispatches(plan, choice),
+            Way::Sorted => self.table_dispatches(plan, choice),
         })
     }
 }

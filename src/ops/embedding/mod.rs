@@ -1,6 +1,7 @@
 //! Embeddings: convolutions over class ids, which add up rows of a table instead of multiplying one-hot vectors.
 
 mod grad;
+mod rows;
 mod sorted;
 
 use bytemuck::{Pod, Zeroable};
@@ -17,6 +18,7 @@ use crate::random::Random;
 
 use grad::EmbeddingGrad;
 pub(crate) use grad::WAYS;
+use rows::EmbeddingGradRows;
 
 /// `y[t] = b + Σ_k E[k, ids[t · stride + k · dilation − pad_left]]`: a convolution of one-hot vectors.
 ///
@@ -96,8 +98,13 @@ impl Op for Embedding {
         let (ids, table) = (gradient.input(0), gradient.input(1));
         if gradient.wanted(1) {
             let op = EmbeddingGrad { geometry: self.geometry, table: gradient.shape(table) };
-            let dtable = gradient.push_one(op, &[ids, dy])?;
-            gradient.give(1, dtable);
+            if gradient.wants_sparse(1) {
+                let given = gradient.push(EmbeddingGradRows(op), &[ids, dy])?;
+                gradient.give_sparse(1, given[0], given[1]);
+            } else {
+                let dtable = gradient.push_one(op, &[ids, dy])?;
+                gradient.give(1, dtable);
+            }
         }
         if self.bias && gradient.wanted(2) {
             let dbias = gradient.push_one(SumTime { over_batch: true }, &[dy])?;
