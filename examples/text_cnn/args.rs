@@ -43,6 +43,10 @@ pub enum Optimizer {
     Adadelta,
     /// Adam
     Adam,
+    /// Adagrad: of the word vectors it updates those that a step reads
+    Adagrad,
+    /// Stochastic gradient descent: as Adagrad
+    Sgd,
 }
 
 /// The data and how they are read.
@@ -100,7 +104,7 @@ pub struct FitArgs {
     /// How parameters are updated
     #[arg(long, value_enum, default_value = "adadelta")]
     pub optimizer: Optimizer,
-    /// Learning rate; 1 for Adadelta and 1e-3 for Adam if left out
+    /// Learning rate; if left out 1 for Adadelta and SGD, 1e-3 for Adam, 0.01 for Adagrad
     #[arg(long)]
     pub learning_rate: Option<f32>,
     /// Sentences of a step

@@ -11,7 +11,7 @@ use receptive::Device;
 use receptive::data::Sequences as _;
 use receptive::data::text::Sentences;
 use receptive::nn::{Channels, TextCnn, TextCnnConfig};
-use receptive::optim::{Adadelta, Adam, Method, OptimizerConfig};
+use receptive::optim::{Adadelta, Adagrad, Adam, Method, OptimizerConfig, Sgd};
 use receptive::train::{Event, Limit, Reason, TextCnnTask, Trainer, TrainerOptions};
 
 use crate::args::{FitArgs, Optimizer};
@@ -58,6 +58,8 @@ fn optimizer(args: &FitArgs) -> (OptimizerConfig, f32) {
     let (method, learning_rate) = match args.optimizer {
         Optimizer::Adadelta => (Method::Adadelta(Adadelta { rho: RHO, ..Adadelta::default() }), 1.0),
         Optimizer::Adam => (Method::Adam(Adam::default()), 1e-3),
+        Optimizer::Adagrad => (Method::Adagrad(Adagrad::default()), 1e-2),
+        Optimizer::Sgd => (Method::Sgd(Sgd::default()), 1.0),
     };
     (OptimizerConfig { method, clip_norm: None }, args.learning_rate.unwrap_or(learning_rate))
 }
