@@ -248,7 +248,7 @@ fn wavenet_step(shape: &Shape, precision: Precision) -> Result<Subject> {
     let target = graph.input_ids("target", 0)?;
     let loss = ops::softmax_cross_entropy(&mut graph, logits, target)?.loss;
     let gradients = graph.backward(loss)?;
-    optim::append(&mut graph, &gradients, &OptimizerConfig { method: Method::Adam(Adam::default()), clip_norm: None })?;
+    optim::append(&mut graph, &gradients, &OptimizerConfig::from(Method::Adam(Adam::default())))?;
     let rows = batch * time;
     let forward = (2 * kernel + 1) * residual * residual * layers - residual * residual
         + layers * residual * skip

@@ -245,6 +245,9 @@ pub struct RunArgs {
     /// Learning rate
     #[arg(long, value_name = "X", default_value_t = 1e-3, help_heading = "Training")]
     pub learning_rate: f32,
+    /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
+    #[arg(long, value_name = "DECAY")]
+    pub average: Option<f64>,
     /// Trainings with seeds one after the other; the model with the least error on the validation part is kept, and mean
     /// and standard deviation are told
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Training")]

@@ -103,7 +103,7 @@ impl Learning<'_> {
                 Method::RmsProp(RmsProp { alpha: 0.9, eps: 1e-7, weight_decay, ..RmsProp::default() })
             }
         };
-        let optimizer = OptimizerConfig { method, clip_norm: Some(1.0) };
+        let optimizer = OptimizerConfig { method, clip_norm: Some(1.0), average: run.average };
         let (train, valid) = (data.parts.train.clone(), data.parts.valid.clone());
         let task = ForecastTask::new(self.network.clone(), train, valid, run.batch, optimizer)?;
         let options = TrainerOptions { learning_rate: run.learning_rate, seed, ..TrainerOptions::default() };
@@ -168,7 +168,7 @@ impl Learning<'_> {
             epochs.push(line);
             record::write(&metrics, &[line], false)?;
             if is_best {
-                let (task, flat) = (trainer.task(), trainer.store().read(State::Params)?);
+                let (task, flat) = (trainer.task(), trainer.weights().read(State::Params)?);
                 let (config, layout) = (task.model().config(), task.program().params());
                 save_model(folder.join(WEIGHTS), KIND, config, layout, &flat, &BTreeMap::new())?;
             }

@@ -172,6 +172,9 @@ pub struct TrainArgs {
     /// Largest norm of a gradient; 0 for any
     #[arg(long)]
     pub clip: Option<f32>,
+    /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
+    #[arg(long, value_name = "DECAY")]
+    pub average: Option<f64>,
     /// Where to run: auto, cpu, or a part of a GPU's name
     #[arg(long, default_value = "auto")]
     pub device: String,

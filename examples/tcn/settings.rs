@@ -71,6 +71,8 @@ pub struct Settings {
     pub spatial_dropout: bool,
     /// The largest norm of a gradient; 0 for any.
     pub clip: f32,
+    /// The decay of averages of the weights.
+    pub average: Option<f64>,
     pub optimizer: Optimizer,
     pub learning_rate: f32,
     pub annealing: Annealing,
@@ -97,6 +99,7 @@ impl Settings {
             dropout: 0.0,
             spatial_dropout: paper,
             clip: 0.0,
+            average: args.average,
             optimizer: Optimizer::Adam,
             learning_rate: if paper { 2e-3 } else { 4e-3 },
             annealing: Annealing::None,
@@ -184,7 +187,7 @@ impl Settings {
             Optimizer::RmsProp => Method::RmsProp(RmsProp::default()),
             Optimizer::Sgd => Method::Sgd(Sgd::default()),
         };
-        OptimizerConfig { method, clip_norm: (self.clip > 0.0).then_some(self.clip) }
+        OptimizerConfig { method, clip_norm: (self.clip > 0.0).then_some(self.clip), average: self.average }
     }
 
     /// The temporal convolutional network of `inputs` channels.

@@ -111,7 +111,7 @@ impl Run<'_> {
         shared::record::write(&metrics, &epochs, true)?;
         let begun = Instant::now();
         let mut tests = match experiment.valid {
-            Some(_) => Some(Evaluator::new(trainer.task().model(), trainer.store(), &*experiment.test)?),
+            Some(_) => Some(Evaluator::new(trainer.task().model(), trainer.weights(), &*experiment.test)?),
             None => None,
         };
         let time_up = || args.minutes.is_some_and(|minutes| begun.elapsed().as_secs_f64() >= minutes * 60.0);
@@ -159,7 +159,7 @@ impl Run<'_> {
             shared::record::write(&metrics, &[line], false)?;
             trainer.save(&checkpoint)?;
             if best {
-                let (task, flat) = (trainer.task(), trainer.store().read(State::Params)?);
+                let (task, flat) = (trainer.task(), trainer.weights().read(State::Params)?);
                 let path = folder.join("model.safetensors");
                 save_model(path, "sequence", task.model().config(), task.program().params(), &flat, &BTreeMap::new())?;
             }

@@ -107,6 +107,9 @@ pub struct FitArgs {
     /// Learning rate; if left out 1 for Adadelta and SGD, 1e-3 for Adam, 0.01 for Adagrad
     #[arg(long)]
     pub learning_rate: Option<f32>,
+    /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
+    #[arg(long, value_name = "DECAY")]
+    pub average: Option<f64>,
     /// Sentences of a step
     #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub batch: usize,

@@ -61,7 +61,7 @@ fn optimizer(args: &FitArgs) -> (OptimizerConfig, f32) {
         Optimizer::Adagrad => (Method::Adagrad(Adagrad::default()), 1e-2),
         Optimizer::Sgd => (Method::Sgd(Sgd::default()), 1.0),
     };
-    (OptimizerConfig { method, clip_norm: None }, args.learning_rate.unwrap_or(learning_rate))
+    (OptimizerConfig { average: args.average, ..method.into() }, args.learning_rate.unwrap_or(learning_rate))
 }
 
 impl Fit<'_> {

@@ -87,6 +87,9 @@ pub struct TrainArgs {
     /// Scale gradients down to this norm; 0 leaves them as they are
     #[arg(long, value_name = "NORM", default_value_t = 1.0, help_heading = "Training")]
     pub clip: f32,
+    /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
+    #[arg(long, value_name = "DECAY", help_heading = "Training")]
+    pub average: Option<f64>,
     /// Decides the starting weights, the order of the data and the sample; a run is repeated by its seed
     #[arg(long, value_name = "S", default_value_t = 0, help_heading = "Training")]
     pub seed: u64,

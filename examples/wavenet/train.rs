@@ -41,7 +41,8 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     if args.precision == Precision::F16 && device.as_gpu().is_none() {
         say("precision: the CPU computes in f32; only the loss is scaled as --precision f16 has it");
     }
-    let optimizer = OptimizerConfig { clip_norm: (args.clip > 0.0).then_some(args.clip), ..OptimizerConfig::default() };
+    let clip_norm = (args.clip > 0.0).then_some(args.clip);
+    let optimizer = OptimizerConfig { clip_norm, average: args.average, ..OptimizerConfig::default() };
     let options = WaveNetTaskOptions { batch: args.batch, optimizer, valid_chunks: Some(args.valid_chunks) };
     let task = WaveNetTask::new(model.clone(), train, valid, options)?;
     let checkpoint = args.checkpoint();
@@ -184,7 +185,7 @@ fn report(
     )?;
 
     let sampling = Sampling { temperature: 1.0, seed: args.seed };
-    let samples = generate::clip(model, trainer.store(), corpus.rate, args.sample_seconds, &sampling, None)?;
+    let samples = generate::clip(model, trainer.weights(), corpus.rate, args.sample_seconds, &sampling, None)?;
     generate::save(&file("sample.wav"), &samples, corpus.rate, "generated after training")?;
     let recordings: Vec<f32> = corpus.valid.iter().flat_map(|clip| clip.samples.iter().copied()).collect();
     plot::spectra(

@@ -9,6 +9,7 @@ macro_rules! table {
 /// `shaders/*.wgsl`
 const SHADERS: &[(&str, &str)] = table! { "":
     "activation"
+    "average"
     "batch_norm"
     "cast"
     "concat"

@@ -36,6 +36,7 @@ pub struct Metrics {
 pub struct Store {
     device: Device,
     memory: Memory,
+    averaged: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -51,7 +52,19 @@ impl Store {
             Device::Cpu => Memory::Cpu(CpuStates::default()),
             Device::Gpu(gpu) => Memory::Gpu(Arc::new(GpuStates::new(Arc::clone(gpu)))),
         };
-        Self { device: device.clone(), memory }
+        Self { device: device.clone(), memory, averaged: false }
+    }
+
+    /// The same memory, in which the averages of parameters ([`State::Average`]) stand for the parameters: what programs of this store
+    /// compute they compute with the averages. For programs that train nothing.
+    #[must_use]
+    pub fn averaged(&self) -> Self {
+        Self { averaged: true, ..self.clone() }
+    }
+
+    /// What is meant by a state.
+    fn meant(&self, state: State) -> State {
+        if self.averaged && state == State::Params { State::Average } else { state }
     }
 
     /// The device.
@@ -64,6 +77,7 @@ impl Store {
     /// # Errors
     /// [`Error::Graph`] if it is there with another length; what the device gives.
     pub fn write(&self, state: State, values: &[f32]) -> Result<()> {
+        let state = self.meant(state);
         match &self.memory {
             Memory::Cpu(states) => {
                 let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,6 +97,7 @@ impl Store {
     /// # Errors
     /// What the device gives.
     pub fn read(&self, state: State) -> Result<Vec<f32>> {
+        let state = self.meant(state);
         match &self.memory {
             Memory::Cpu(states) => {
                 Ok(states.lock().unwrap_or_else(PoisonError::into_inner).get(&state).cloned().unwrap_or_default())
@@ -95,7 +110,7 @@ impl Store {
     pub fn buffer(&self, state: State) -> Option<wgpu::Buffer> {
         match &self.memory {
             Memory::Cpu(_) => None,
-            Memory::Gpu(states) => states.get(state).map(|vector| vector.buffer),
+            Memory::Gpu(states) => states.get(self.meant(state)).map(|vector| vector.buffer),
         }
     }
 }
@@ -117,7 +132,8 @@ impl Executor {
     /// Plans a program on the store's device. All memory is allocated and all kernels are compiled here.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::Shader`] and what else the device gives.
+    /// [`Error::Graph`] if the program trains and the store's parameters are [averages](Store::averaged); [`Error::TooLarge`],
+    /// [`Error::OutOfMemory`], [`Error::Shader`] and what else the device gives.
     pub fn new(program: &Arc<Program>, store: &Store) -> Result<Self> {
         let capabilities = store.device.as_gpu().map_or_else(Capabilities::floor, |gpu| gpu.capabilities().clone());
         Self::with_capabilities(program, store, &capabilities)
@@ -129,6 +145,8 @@ impl Executor {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_capabilities(program: &Arc<Program>, store: &Store, capabilities: &Capabilities) -> Result<Self> {
+        let averaged = if store.averaged { Some(Arc::new(program.of_averages()?)) } else { None };
+        let program = averaged.as_ref().unwrap_or(program);
         Ok(match (&store.device, &store.memory) {
             (Device::Gpu(gpu), Memory::Gpu(states)) => {
                 Self::Gpu(Box::new(GpuExecutor::new(gpu, capabilities, program, states)?))

@@ -74,6 +74,8 @@ pub enum State {
     SecondMoment,
     /// The mean of the gradients, where an optimizer needs it beside its momentum: centered RMSprop.
     GradientMean,
+    /// Averages of the parameters over updates: [`OptimizerConfig::average`](crate::optim::OptimizerConfig::average).
+    Average,
     /// The optimizer's count of updates: [`optim::counters_of`](crate::optim::counters_of).
     Counters,
     /// The loss scale of a training in `f16`: [`optim::LossScale`](crate::optim::LossScale).
@@ -89,6 +91,7 @@ impl State {
             Self::FirstMoment => "first_moment",
             Self::SecondMoment => "second_moment",
             Self::GradientMean => "gradient_mean",
+            Self::Average => "average",
             Self::Counters => "counters",
             Self::LossScale => "loss_scale",
         }

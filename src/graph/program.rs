@@ -95,6 +95,20 @@ impl Program {
         })
     }
 
+    /// The same program, which reads [`State::Average`] for its parameters.
+    pub(crate) fn of_averages(&self) -> Result<Self> {
+        if self.states().any(|(state, _)| state == State::Counters) {
+            return Err(Error::Graph("a program that trains needs the parameters, not their averages".into()));
+        }
+        let mut program = self.clone();
+        for allocation in &mut program.allocations {
+            if allocation.purpose == Purpose::State(State::Params) {
+                allocation.purpose = Purpose::State(State::Average);
+            }
+        }
+        Ok(program)
+    }
+
     /// Bytes of the memory for activations on a device, once the lifetimes were coloured.
     pub fn pool_bytes(&self) -> u64 {
         self.allocations.iter().filter(|a| a.is_pool()).map(Allocation::bytes).sum()

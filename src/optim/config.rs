@@ -14,6 +14,18 @@ pub struct OptimizerConfig {
     /// The largest L2 norm of all gradients together: they are multiplied by `min(1, clip_norm / (norm + 1e-6))`
     /// (Pascanu et al. 2013, as in `torch.nn.utils.clip_grad_norm_`). No clipping by default.
     pub clip_norm: Option<f32>,
+    /// Averages all parameters over the updates, with this decay in (0, 1): `a ← a + max(1 − decay, 1 / t)(w − a)` after the `t`-th
+    /// update, the mean of all until they are `1 / (1 − decay)` and an exponential moving average from then on (Polyak and Juditsky
+    /// 1992). A [`Trainer`](crate::train::Trainer) then validates and saves the model with the averages. None by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
+}
+
+/// Without clipping and averages.
+impl From<Method> for OptimizerConfig {
+    fn from(method: Method) -> Self {
+        Self { method, clip_norm: None, average: None }
+    }
 }
 
 /// How gradients become updates.
@@ -218,6 +230,9 @@ impl OptimizerConfig {
         if let Some(norm) = self.clip_norm {
             check("clip_norm", norm, "positive (none for no clipping)", norm > 0.0 && norm.is_finite())?;
         }
+        if let Some(decay) = self.average {
+            check("average", decay as f32, "above 0 and below 1 (none for no averages)", decay > 0.0 && decay < 1.0)?;
+        }
         Ok(())
     }
 }
@@ -250,7 +265,7 @@ mod tests {
         let text = r#"{"method": {"sgd": {"momentum": 0.9}}, "clip_norm": 0.5}"#;
         let config: OptimizerConfig = serde_json::from_str(text).unwrap();
         let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
-        assert_eq!(config, OptimizerConfig { method: Method::Sgd(sgd), clip_norm: Some(0.5) });
+        assert_eq!(config, OptimizerConfig { clip_norm: Some(0.5), ..Method::Sgd(sgd).into() });
         let again = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<OptimizerConfig>(&again).unwrap(), config);
         let text = r#"{"method": {"rmsprop": {"alpha": 0.9, "centered": true}}}"#;
@@ -258,7 +273,7 @@ mod tests {
         let rmsprop = RmsProp { alpha: 0.9, centered: true, ..RmsProp::default() };
         assert_eq!(config.method, Method::RmsProp(rmsprop));
         for method in [Method::Adagrad(Adagrad::default()), Method::Adadelta(Adadelta::default()), config.method] {
-            let config = OptimizerConfig { method, clip_norm: None };
+            let config = OptimizerConfig::from(method);
             let again = serde_json::to_string(&config).unwrap();
             assert_eq!(serde_json::from_str::<OptimizerConfig>(&again).unwrap(), config);
         }
@@ -271,13 +286,12 @@ mod tests {
         let adam = |change: fn(&mut Adam)| {
             let mut adam = Adam::default();
             change(&mut adam);
-            OptimizerConfig { method: Method::Adam(adam), clip_norm: None }
+            OptimizerConfig::from(Method::Adam(adam))
         };
         let sgd = |momentum, nesterov, weight_decay| OptimizerConfig {
-            method: Method::Sgd(Sgd { momentum, nesterov, weight_decay }),
-            clip_norm: None,
+            ..Method::Sgd(Sgd { momentum, nesterov, weight_decay }).into()
         };
-        let of = |method| OptimizerConfig { method, clip_norm: None };
+        let of = OptimizerConfig::from;
         let rmsprop = |change: fn(&mut RmsProp)| {
             let mut rmsprop = RmsProp::default();
             change(&mut rmsprop);

@@ -1,9 +1,10 @@
 //! Optimizers: operators that update the flat vector of parameters in place, on the device.
 //!
 //! However many parameters a model has, an update is three dispatches: the gradient norm takes one and the first half of
-//! another, whose other half counts the updates, and one updates everything. A sparse gradient takes two more. The host only
-//! sends the learning rate.
+//! another, whose other half counts the updates, and one updates everything. A sparse gradient takes two more, averages take one.
+//! The host only sends the learning rate.
 
+mod average;
 mod blocks;
 mod config;
 mod prepare;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Param, ParamLayout, Role, State, TensorId};
 
 pub use crate::ops::loss_scale::LossScale;
+use average::Average;
 use blocks::Blocks;
 pub use config::{Adadelta, Adagrad, Adam, Method, OptimizerConfig, RmsProp, Sgd};
 use prepare::Prepare;
@@ -85,6 +87,10 @@ pub fn append(graph: &mut Graph, gradients: &Gradients, config: &OptimizerConfig
         };
         let update = UpdateRows { method: config.method, offset, shape };
         graph.push_in_place(update, &[coefficients, sparse.rows, sparse.values], &updated)?;
+    }
+    if let Some(decay) = config.average {
+        let average = graph.state(State::Average, elements);
+        graph.push_in_place(Average { decay }, &[coefficients, counters, updated[0]], &[average])?;
     }
     Ok(Updates { grad_norm, skipped })
 }

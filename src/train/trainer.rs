@@ -29,6 +29,8 @@ pub struct Trainer<T: Task> {
     task: T,
     options: TrainerOptions,
     store: Store,
+    /// What is validated and saved as the model.
+    weights: Store,
     executor: Executor,
     batches: Option<Prefetch<T::Batch>>,
     /// Steps made.
@@ -63,6 +65,7 @@ impl<T: Task> Trainer<T> {
         let trainer = Self::empty(task, device, options)?;
         let initial = trainer.task.initial(trainer.options.seed);
         trainer.store.write(State::Params, &initial)?;
+        trainer.weights.write(State::Params, &initial)?;
         Ok(trainer)
     }
 
@@ -92,10 +95,12 @@ impl<T: Task> Trainer<T> {
         }
         let store = Store::new(device);
         let executor = Executor::new(task.program(), &store)?;
+        let weights = if task.optimizer().average.is_some() { store.averaged() } else { store.clone() };
         Ok(Self {
             task,
             options,
             store,
+            weights,
             executor,
             batches: None,
             step: 0,
@@ -232,7 +237,7 @@ impl<T: Task> Trainer<T> {
     }
 
     fn compute_validation(&mut self) -> Result<Option<f32>> {
-        let loss = self.task.validate(&self.store)?;
+        let loss = self.task.validate(&self.weights)?;
         if let Some(loss) = loss {
             if !loss.is_finite() {
                 // The weights are bad, which the loss of the next step would have shown.
@@ -343,7 +348,7 @@ impl<T: Task> Trainer<T> {
     /// As [`save`](Self::save), and [`save_model`].
     pub fn save_model(&mut self, path: impl AsRef<Path>, extra: &BTreeMap<String, String>) -> Result<()> {
         self.settle()?;
-        let flat = self.store.read(State::Params)?;
+        let flat = self.weights.read(State::Params)?;
         self.check_finite(State::Params, &flat)?;
         let layout = self.executor.program().params();
         save_model(path, self.task.name(), &self.task.config(), layout, &flat, extra)
@@ -383,13 +388,19 @@ impl<T: Task> Trainer<T> {
         &self.store
     }
 
-    /// Lets the task do something with the parameters, all steps being done. Waits for the device.
+    /// The same, in which the parameters are those of the model that is validated and saved: where the optimizer
+    /// [averages](crate::optim::OptimizerConfig::average) them, the averages.
+    pub fn weights(&self) -> &Store {
+        &self.weights
+    }
+
+    /// Lets the task do something with the [weights](Self::weights), all steps being done. Waits for the device.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`], what `with` and what the device gives.
     pub fn with_task<O>(&mut self, with: impl FnOnce(&mut T, &Store) -> Result<O>) -> Result<O> {
         self.settle()?;
-        with(&mut self.task, &self.store)
+        with(&mut self.task, &self.weights)
     }
 
     /// What is trained.

@@ -82,11 +82,11 @@ fn devices() -> [Device; 2] {
 }
 
 fn adam(adam: Adam, clip_norm: Option<f32>) -> OptimizerConfig {
-    OptimizerConfig { method: Method::Adam(adam), clip_norm }
+    OptimizerConfig { clip_norm, ..Method::Adam(adam).into() }
 }
 
 fn sgd(momentum: f32, nesterov: bool, weight_decay: f32) -> OptimizerConfig {
-    OptimizerConfig { method: Method::Sgd(Sgd { momentum, nesterov, weight_decay }), clip_norm: None }
+    OptimizerConfig::from(Method::Sgd(Sgd { momentum, nesterov, weight_decay }))
 }
 
 fn golden_config(case: &Value) -> OptimizerConfig {
@@ -121,7 +121,7 @@ fn golden_config(case: &Value) -> OptimizerConfig {
             weight_decay,
         }),
     };
-    OptimizerConfig { method, clip_norm: case["clip_norm"].as_f64().map(|norm| norm as f32) }
+    OptimizerConfig { clip_norm: case["clip_norm"].as_f64().map(|norm| norm as f32), ..method.into() }
 }
 
 /// One trajectory of PyTorch's.
@@ -247,7 +247,7 @@ fn large_grads(step: u32) -> Vec<Vec<f32>> {
 }
 
 fn of(method: Method) -> OptimizerConfig {
-    OptimizerConfig { method, clip_norm: None }
+    OptimizerConfig::from(method)
 }
 
 fn rmsprop(momentum: f32, centered: bool, weight_decay: f32) -> OptimizerConfig {

@@ -81,7 +81,7 @@ fn logits_gradients_and_steps_are_those_of_pytorch() {
             let model = TextCnn::new(config(case, 0.0)).unwrap();
             let real = |key: &str| case[key].as_f64().unwrap();
             let adadelta = Adadelta { rho: real("rho"), eps: real("eps") as f32, weight_decay: 0.0 };
-            let optimizer = OptimizerConfig { method: Method::Adadelta(adadelta), clip_norm: None };
+            let optimizer = OptimizerConfig::from(Method::Adadelta(adadelta));
             let build = |extent| model.training(extent, &optimizer).unwrap();
             let (program, store, mut executor) = start(&file, index, &model, build, &device);
             let params = program.program.params();

@@ -294,7 +294,7 @@ fn what_is_read_is_what_was_written() {
         let zeros = ops::constant(&mut graph, Shape::vector(5), 0.0).unwrap();
         let loss = ops::mse(&mut graph, sum, zeros, Reduction::Sum).unwrap();
         let gradients = graph.backward(loss).unwrap();
-        let sgd = OptimizerConfig { method: optim::Method::Sgd(optim::Sgd::default()), clip_norm: None };
+        let sgd = OptimizerConfig::from(optim::Method::Sgd(optim::Sgd::default()));
         optim::append(&mut graph, &gradients, &sgd).unwrap();
         let after = ops::scale(&mut graph, vector, 2.0).unwrap();
         let doubled = ops::scale(&mut graph, input, 2.0).unwrap();

@@ -1,5 +1,6 @@
 //! The promises of the crate, a file each. One binary, so that one device serves all tests.
 
+mod averages;
 mod bad_checkpoints;
 #[cfg(feature = "audio")]
 mod bad_input;

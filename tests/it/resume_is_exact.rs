@@ -56,26 +56,30 @@ fn compare(device: &Device, names: usize, task: impl Fn() -> WaveNetTask, prepar
     assert!(fs::read(path("run")).unwrap() == fs::read(path("straight")).unwrap(), "the files differ");
 }
 
+fn adam() -> OptimizerConfig {
+    OptimizerConfig { clip_norm: Some(0.5), ..OptimizerConfig::default() }
+}
+
 #[test]
 fn twenty_steps_are_ten_and_ten() {
-    let adam = OptimizerConfig { clip_norm: Some(0.5), ..OptimizerConfig::default() };
     for device in devices() {
-        straight_equals_resumed(&device, &config(), adam, 4);
+        straight_equals_resumed(&device, &config(), adam(), 4);
     }
 }
 
 #[test]
 fn scalar_input_and_other_optimizers_too() {
-    let sgd = |momentum| OptimizerConfig { method: Method::Sgd(Sgd { momentum, ..Sgd::default() }), clip_norm: None };
+    let sgd = |momentum| OptimizerConfig::from(Method::Sgd(Sgd { momentum, ..Sgd::default() }));
     straight_equals_resumed(&Device::cpu(), &scalar_config(), sgd(0.9), 3);
     straight_equals_resumed(&Device::cpu(), &config(), sgd(0.0), 2);
-    let of = |method| OptimizerConfig { method, clip_norm: Some(0.5) };
+    let of = |method: Method| OptimizerConfig { clip_norm: Some(0.5), ..method.into() };
     let rmsprop = RmsProp { momentum: 0.9, centered: true, ..RmsProp::default() };
     let adagrad = Adagrad { lr_decay: 0.1, initial_accumulator_value: 0.1, ..Adagrad::default() };
     for device in devices() {
         straight_equals_resumed(&device, &config(), of(Method::RmsProp(rmsprop)), 5);
         straight_equals_resumed(&device, &config(), of(Method::Adagrad(adagrad)), 3);
         straight_equals_resumed(&device, &config(), of(Method::Adadelta(Adadelta::default())), 4);
+        straight_equals_resumed(&device, &config(), OptimizerConfig { average: Some(0.9), ..adam() }, 5);
     }
 }
 

@@ -57,7 +57,7 @@ fn kernels() -> HashSet<KernelKey> {
             }
         }
     }
-    // Weights that are held to a norm.
+    // Weights that are held to a norm, and a table with a sparse gradient.
     let sentences = TextCnn::new(TextCnnConfig::kim(20, 2, Channels::Multichannel)).unwrap();
     for (precision, capabilities) in storages {
         let model = sentences.clone().with_precision(precision);
@@ -106,6 +106,7 @@ fn optimizers() -> Vec<OptimizerConfig> {
     let rmsprop = |momentum, centered| Method::RmsProp(RmsProp { momentum, centered, ..RmsProp::default() });
     let methods = [
         Method::Adam(Adam::default()),
+        Method::Sgd(Sgd::default()),
         sgd(0.0, false),
         sgd(0.9, false),
         sgd(0.9, true),
@@ -116,8 +117,11 @@ fn optimizers() -> Vec<OptimizerConfig> {
         Method::Adagrad(Adagrad::default()),
         Method::Adadelta(Adadelta::default()),
     ];
-    let with_clipping = |method| [None, Some(1.0)].map(|clip_norm| OptimizerConfig { method, clip_norm });
-    methods.into_iter().flat_map(with_clipping).collect()
+    let plain_and_not = |method: Method| {
+        let with_all = OptimizerConfig { clip_norm: Some(1.0), average: Some(0.9), ..method.into() };
+        [method.into(), with_all]
+    };
+    methods.into_iter().flat_map(plain_and_not).collect()
 }
 
 #[test]

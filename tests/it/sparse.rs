@@ -102,7 +102,7 @@ fn a_sparse_gradient_trains_as_the_whole_one_does() {
         (40, 6, Geometry::same(2, 1), Precision::F32, clipped),
     ] {
         for method in methods() {
-            let config = OptimizerConfig { method, clip_norm };
+            let config = OptimizerConfig { clip_norm, ..method.into() };
             let table = Shape::new(geometry.kernel, classes, channels);
             let [sparse, whole] =
                 [true, false].map(|sparse| model(&Kind { table, geometry, precision, sparse }, &config).unwrap());
@@ -138,7 +138,7 @@ fn a_step_costs_the_rows_that_it_reads() {
     let workgroups = |classes: usize, sparse: bool| -> Vec<(&'static str, u64)> {
         let table = Shape::new(1, classes, 300);
         let kind = Kind { table, geometry: Geometry::pointwise(), precision: Precision::F32, sparse };
-        let config = OptimizerConfig { method: methods()[1], clip_norm: Some(1.0) };
+        let config = OptimizerConfig { clip_norm: Some(1.0), ..methods()[1].into() };
         let program = model(&kind, &config).unwrap().program;
         let dispatches = dispatches(&program, &Capabilities::floor()).unwrap();
         dispatches.iter().map(|dispatch| (dispatch.kernel.entry, dispatch.workgroups)).collect()
@@ -157,7 +157,7 @@ fn what_cannot_be_sparse_is_refused() {
         Method::Adagrad(Adagrad { weight_decay: 0.1, ..Adagrad::default() }),
     ];
     for method in refused {
-        let error = model(&kind, &OptimizerConfig { method, clip_norm: None }).err().unwrap();
+        let error = model(&kind, &OptimizerConfig::from(method)).err().unwrap();
         assert!(matches!(error, Error::Config(_)) && error.to_string().contains("table is sparse"), "{error}");
     }
 
@@ -197,7 +197,7 @@ fn what_cannot_be_sparse_is_refused() {
 fn models_of_many_words_are_trained_by_rows() {
     let kernels = |words: usize, method: Method| -> Vec<&'static str> {
         let config = TextCnnConfig { dimensions: 8, filters: 4, ..TextCnnConfig::kim(words, 2, Channels::Random) };
-        let optimizer = OptimizerConfig { method, clip_norm: None };
+        let optimizer = OptimizerConfig::from(method);
         let program = TextCnn::new(config).unwrap().training(EXTENT, &optimizer).unwrap().program;
         dispatches(&program, &Capabilities::floor()).unwrap().iter().map(|dispatch| dispatch.kernel.entry).collect()
     };

@@ -377,7 +377,7 @@ fn batches_of_different_lengths_are_what_their_sequences_are() {
         .unwrap();
         let task = |tunes: usize| {
             let data: Arc<dyn Sequences> = Arc::new(Tunes(tunes));
-            let optimizer = OptimizerConfig { method: Method::Sgd(Sgd::default()), clip_norm: None };
+            let optimizer = OptimizerConfig::from(Method::Sgd(Sgd::default()));
             SequenceTask::new(model.clone(), Arc::clone(&data), data, optimizer).unwrap()
         };
         // The gradient is the sum over all frames, so that one step with all tunes is each tune's steps from where it began.
@@ -439,7 +439,7 @@ fn optimizers_leave_running_moments_as_they_are() {
         let loss = receptive::ops::mse(&mut graph, y, target, receptive::ops::Reduction::Mean).unwrap();
         let gradients = graph.backward(loss).unwrap();
         if let Some(method) = method {
-            optim::append(&mut graph, &gradients, &OptimizerConfig { method, clip_norm: None }).unwrap();
+            optim::append(&mut graph, &gradients, &OptimizerConfig::from(method)).unwrap();
         }
         let program = Arc::new(graph.finish(&[], &[loss]).unwrap());
         let store = Store::new(device);

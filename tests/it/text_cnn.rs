@@ -42,7 +42,7 @@ fn sentences(count: usize, seed: u64) -> Sentences {
 }
 
 fn adadelta() -> OptimizerConfig {
-    OptimizerConfig { method: Method::Adadelta(Adadelta { rho: 0.95, ..Adadelta::default() }), clip_norm: None }
+    OptimizerConfig::from(Method::Adadelta(Adadelta { rho: 0.95, ..Adadelta::default() }))
 }
 
 fn task(model: TextCnn) -> TextCnnTask {

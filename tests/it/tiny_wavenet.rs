@@ -97,7 +97,10 @@ pub fn losses(events: &[Event]) -> Vec<f32> {
 
 /// Everything that a run carries from step to step, as bits.
 pub fn state_bits<T: Task>(trainer: &Trainer<T>) -> Vec<(State, Vec<u32>)> {
-    [State::Params, State::FirstMoment, State::SecondMoment, State::GradientMean, State::Counters, State::LossScale]
+    let states = [State::Params, State::FirstMoment, State::SecondMoment, State::GradientMean, State::Average];
+    [&states[..], &[State::Counters, State::LossScale]]
+        .concat()
+        .into_iter()
         .map(|state| (state, trainer.store().read(state).unwrap().iter().map(|v| v.to_bits()).collect()))
-        .into()
+        .collect()
 }

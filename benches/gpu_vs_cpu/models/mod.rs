@@ -67,7 +67,7 @@ pub fn build(case: &Case) -> Result<Option<Model>> {
 pub fn optimizer(case: &Case) -> OptimizerConfig {
     let adam = Adam { beta1: case.adam.beta1, beta2: case.adam.beta2, eps: case.adam.eps, ..Adam::default() };
     let clip_norm = case.size.real("clip").ok().map(|norm| norm as f32);
-    OptimizerConfig { method: Method::Adam(adam), clip_norm }
+    OptimizerConfig { clip_norm, ..Method::Adam(adam).into() }
 }
 
 /// Every parameter's gradient, by name.
