@@ -4,7 +4,7 @@
 //   WEIGHT  dw[k, c, f] = sum over sequences of x[position[f] * multiply + k * step + shift, c] * dy[f], db[f] = sum of dy[f];
 //           a thread for four channels of four filters
 //   INPUT   dx[t, c] = sum over filters f of w[k, c, f] * dy[f], where t = position[f] * multiply + k * step + shift;
-//           a thread for four channels
+//           a thread for four times four channels: looking for the filters that reach a place costs more than adding them up
 
 #import channels
 #import grid
@@ -22,8 +22,8 @@ struct Params {
     dy_stride4: u32,
     positions_offset4: u32,
     positions_stride4: u32,
-    source_offset4: u32,   // of x or w
-    source_stride4: u32,
+    x_offset4: u32,
+    x_stride4: u32,
     sum_offset4: u32,      // of dw or dx
     sum_stride4: u32,
     bias_offset4: u32,
@@ -44,7 +44,7 @@ fn part(sequence: u32, tap: u32, c4: u32, position: f32, factor: f32) -> vec4<f3
     if (factor == 0.0 || position < 0.0 || at < 0 || u32(at) >= p.time) {
         return vec4<f32>();
     }
-    return x[p.source_offset4 + (sequence * p.time + u32(at)) * p.source_stride4 + c4] * factor;
+    return x[p.x_offset4 + (sequence * p.time + u32(at)) * p.x_stride4 + c4] * factor;
 }
 
 fn store(tap: u32, channel: u32, f4: u32, value: vec4<f32>) {
@@ -90,48 +90,57 @@ fn weight_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) co
 #endif
 
 #ifdef INPUT
-@group(0) @binding(3) var<storage, read> w: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> w: array<vec4<f32>>;   // [filters][taps][channels4]
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
-
-// What one filter gives, `rest` after the place of its first tap.
-fn part(rest: i32, c4: u32, filter_index: u32, factor: f32) -> vec4<f32> {
-    if (rest % p.step != 0) {
-        return vec4<f32>();
-    }
-    let tap = u32(rest / p.step);
-    // Beyond the last channel its own weights, which nobody keeps.
-    let channel = min(vec4<u32>(c4 * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.channels - 1u));
-    let row = vec4<u32>(p.source_offset4 + filter_index / 4u) + (vec4<u32>(tap * p.channels) + channel) * p.source_stride4;
-    let lane = filter_index % 4u;
-    return vec4<f32>(w[row.x][lane], w[row.y][lane], w[row.z][lane], w[row.w][lane]) * factor;
-}
 
 @compute @workgroup_size(64)
 fn input_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) local: u32) {
     let index = workgroup_index(id, count) * 64u + local;
     let channels4 = (p.channels + 3u) / 4u;
-    let row = index / channels4;
-    let c4 = index % channels4;
+    // Of each quarter of the channels four.
+    let quarter = (channels4 + 3u) / 4u;
+    let row = index / quarter;
     if (row >= p.batch * p.time) {
         return;
     }
     let sequence = row / p.time;
     let at = i32(row % p.time);
-    var sum = vec4<f32>();
+    let c4 = index % quarter + quarter * vec4<u32>(0u, 1u, 2u, 3u);
+    // Beyond the last channel its own weights, which nobody keeps.
+    let source = min(c4, vec4<u32>(channels4 - 1u));
+    var a = vec4<f32>();
+    var b = vec4<f32>();
+    var c = vec4<f32>();
+    var d = vec4<f32>();
     for (var f4 = 0u; f4 * 4u < p.filters; f4 += 1u) {
         let factor = mask4(dy[p.dy_offset4 + sequence * p.dy_stride4 + f4], f4 * 4u, p.filters);
         let position = positions[p.positions_offset4 + sequence * p.positions_stride4 + f4];
+        // Behind the place of the first tap.
         let rest = vec4<i32>(at - p.shift) - vec4<i32>(position) * p.multiply;
-        let reaches = (rest >= vec4<i32>()) & (rest < vec4<i32>(i32(p.taps) * p.step));
+        let reaches = (rest >= vec4<i32>()) & (rest < vec4<i32>(i32(p.taps) * p.step)) & (rest % p.step == vec4<i32>());
         let gives = reaches & (position >= vec4<f32>()) & (factor != vec4<f32>());
         // A loop over those few that give something: software devices run both sides of a branch.
         let bits = select(vec4<u32>(), vec4<u32>(1u, 2u, 4u, 8u), gives);
         for (var left = bits.x | bits.y | bits.z | bits.w; left != 0u; left &= left - 1u) {
             let lane = firstTrailingBit(left);
-            sum += part(rest[lane], c4, f4 * 4u + lane, factor[lane]);
+            let first = ((f4 * 4u + lane) * p.taps + u32(rest[lane] / p.step)) * channels4;
+            let share = factor[lane];
+            a += w[first + source.x] * share;
+            b += w[first + source.y] * share;
+            c += w[first + source.z] * share;
+            d += w[first + source.w] * share;
         }
     }
-    dx[p.sum_offset4 + row * p.sum_stride4 + c4] = mask4(sum, c4 * 4u, p.channels);
+    store(row, c4.x, a);
+    store(row, c4.y, b);
+    store(row, c4.z, c);
+    store(row, c4.w, d);
+}
+
+fn store(row: u32, c4: u32, sum: vec4<f32>) {
+    if (c4 * 4u < p.channels) {
+        dx[p.sum_offset4 + row * p.sum_stride4 + c4] = mask4(sum, c4 * 4u, p.channels);
+    }
 }
 #endif

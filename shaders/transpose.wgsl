@@ -1,4 +1,4 @@
-// y[c, r] = x[r, c]: a matrix, once for many reads of its columns.
+// y[c, r] = x[r, c]: a matrix, once for many reads of its columns. Rows may be in groups, which lie `group_stride` apart in y.
 
 #import grid
 
@@ -8,6 +8,8 @@ struct Params {
     x_offset: u32,
     x_stride: u32,
     y_stride: u32,
+    group: u32,
+    group_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -21,6 +23,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     let column = index / p.rows;
     let row = index % p.rows;
     if (column < p.columns) {
-        y[column * p.y_stride + row] = x[p.x_offset + row * p.x_stride + column];
+        y[column * p.y_stride + row / p.group * p.group_stride + row % p.group] = x[p.x_offset + row * p.x_stride + column];
     }
 }

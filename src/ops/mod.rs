@@ -30,6 +30,7 @@ pub mod split;
 pub mod sum;
 pub mod sum_time;
 pub mod table;
+mod transpose;
 pub mod wavenet_layer;
 pub mod weight_norm;
 

@@ -44,6 +44,9 @@ pub(super) struct Prepare {
 /// Workgroups of the norm's first pass, at most: its second pass is one workgroup.
 const MAX_PARTIALS: usize = 1024;
 
+/// The same for a software adapter, where the end of a workgroup's sum costs as much as thousands of elements.
+const SOFTWARE_PARTIALS: usize = 32;
+
 /// Elements that one task of the CPU takes.
 const TILE: usize = 256 * PARAM_ALIGN;
 
@@ -102,11 +105,12 @@ impl Op for Prepare {
         // The norm tells whether all gradients are finite.
         let with_norm = self.config.clip_norm.is_some() || norm.needed || self.scaled;
         let scratch = Binding::Scratch { index: 0, elements: plan.inputs.len() * MAX_PARTIALS };
+        let most = if plan.capabilities.software { SOFTWARE_PARTIALS } else { MAX_PARTIALS };
         let (mut norms, mut partials) = (Vec::new(), 0);
         for (index, grads) in plan.inputs.iter().enumerate() {
             let counted = if index > 0 { 0..grads.shape.padded_len() } else { self.blocks.updated_elements() };
             let elements4 = counted.len() / 4;
-            let slab4 = elements4.div_ceil(MAX_PARTIALS).next_multiple_of(256).max(256);
+            let slab4 = elements4.div_ceil(most).next_multiple_of(256).max(256);
             let workgroups = elements4.div_ceil(slab4).max(1);
             let params = NormParams {
                 elements4: elements4 as u32,

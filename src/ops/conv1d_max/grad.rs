@@ -6,10 +6,11 @@ use rayon::prelude::*;
 use super::features;
 use crate::error::Result;
 use crate::graph::{
-    Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, Operand, Real, Shape, View, cpu_reference, expect_kinds,
-    expect_same, vector_kernel,
+    Binding, Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, Operand, Real, Shape, View, cpu_reference,
+    expect_kinds, expect_same, pad4, vector_kernel,
 };
 use crate::ops::Geometry;
+use crate::ops::transpose::Transpose;
 
 /// `dW[k] = Σ over sequences of x[row(position, k)] · dy`, `db = Σ dy`; `row(t, k) = t · stride + k · dilation − pad_left`.
 ///
@@ -43,8 +44,8 @@ struct Params {
     dy_stride4: u32,
     positions_offset4: u32,
     positions_stride4: u32,
-    source_offset4: u32,
-    source_stride4: u32,
+    x_offset4: u32,
+    x_stride4: u32,
     sum_offset4: u32,
     sum_stride4: u32,
     bias_offset4: u32,
@@ -55,19 +56,20 @@ fn check(op: &dyn Op, geometry: &Geometry, [dy, positions, weight, x]: [Shape; 4
     expect_same(op, positions, dy)
 }
 
-/// The kernel over `x` or the weights.
+/// The kernel over `source`: `x` or the weights.
 fn dispatch(
     entry: &'static str,
     define: &'static str,
     geometry: &Geometry,
     plan: &GpuPlan<'_>,
+    source: Binding,
     x: &Operand,
 ) -> (Dispatch, Params) {
-    let (dy, positions, source, sum) = (&plan.inputs[0], &plan.inputs[1], &plan.inputs[2], &plan.outputs[0]);
+    let (dy, positions, sum) = (&plan.inputs[0], &plan.inputs[1], &plan.outputs[0]);
     let map = geometry.forward(x.shape.time);
     let (dy_offset4, dy_stride4) = dy.place4();
     let (positions_offset4, positions_stride4) = positions.place4();
-    let (source_offset4, source_stride4) = source.place4();
+    let (x_offset4, x_stride4) = x.place4();
     let (sum_offset4, sum_stride4) = sum.place4();
     let params = Params {
         batch: x.shape.batch as u32,
@@ -82,14 +84,14 @@ fn dispatch(
         dy_stride4,
         positions_offset4,
         positions_stride4,
-        source_offset4,
-        source_stride4,
+        x_offset4,
+        x_stride4,
         sum_offset4,
         sum_stride4,
         bias_offset4: 0,
     };
     let dispatch = Dispatch::new("conv1d_max_grad", entry).define(define, true);
-    let dispatch = dispatch.read(dy.binding).read(positions.binding).read(source.binding).write(sum.binding);
+    let dispatch = dispatch.read(dy.binding).read(positions.binding).read(source).write(sum.binding);
     (dispatch, params)
 }
 
@@ -134,7 +136,7 @@ impl Op for Conv1dMaxGradWeight {
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
         let (x, bias) = (&plan.inputs[2], &plan.outputs[1]);
-        let (dispatch, params) = dispatch("weight_main", "WEIGHT", &self.geometry, plan, x);
+        let (dispatch, params) = dispatch("weight_main", "WEIGHT", &self.geometry, plan, x.binding, x);
         let threads = self.geometry.kernel * x.channels4() as usize * bias.channels4() as usize;
         let params = Params { bias_offset4: bias.place4().0, ..params };
         Ok(vec![dispatch.write(bias.binding).params(&params).workgroups(threads.div_ceil(64))])
@@ -208,9 +210,19 @@ impl Op for Conv1dMaxGradInput {
     cpu_reference!();
 
     fn gpu(&self, plan: &GpuPlan<'_>) -> Result<Vec<Dispatch>> {
-        let x = &plan.inputs[3];
-        let (dispatch, params) = dispatch("input_main", "INPUT", &self.geometry, plan, x);
-        Ok(vec![dispatch.params(&params).workgroups((x.shape.padded_len() / 4).div_ceil(64))])
+        let (weight, x) = (&plan.inputs[2], &plan.inputs[3]);
+        let (taps, channels, filters) = (self.geometry.kernel, x.shape.channels, weight.shape.channels);
+        let by_filters = Binding::Scratch { index: 0, elements: filters * taps * pad4(channels) };
+        let transpose = Transpose {
+            rows: taps * channels,
+            columns: filters,
+            y_stride: taps * pad4(channels),
+            group: channels,
+            group_stride: pad4(channels),
+        };
+        let (dispatch, params) = dispatch("input_main", "INPUT", &self.geometry, plan, by_filters, x);
+        let threads = x.shape.rows() * (x.channels4() as usize).div_ceil(4);
+        Ok(vec![transpose.dispatch(weight, by_filters), dispatch.params(&params).workgroups(threads.div_ceil(64))])
     }
 
     fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {

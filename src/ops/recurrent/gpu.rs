@@ -9,6 +9,7 @@ use super::{Recurrent, optional};
 use crate::device::{Capabilities, Choice, Variant, always, choose};
 use crate::error::Result;
 use crate::graph::{Binding, Dispatch, GpuPlan, Operand, Shape};
+use crate::ops::transpose::Transpose;
 
 /// What a kernel is chosen by.
 #[derive(Debug, Clone, Copy)]
@@ -336,10 +337,8 @@ impl RecurrentGrad {
         let mut dispatches = Vec::with_capacity(parts.len() + 1);
         if transposed {
             let (rows, columns) = (layout.hidden, layout.width());
-            let params: [u32; 5] =
-                [rows, columns, weight.offset, weight.stride, layout.block()].map(|number| number as u32);
-            let copy = Dispatch::new("transpose", "main").read(weight.binding).write(transpose).params(&params);
-            dispatches.push(copy.workgroups((rows * columns).div_ceil(THREADS)));
+            let copy = Transpose { rows, columns, y_stride: layout.block(), group: rows, group_stride: rows };
+            dispatches.push(copy.dispatch(weight, transpose));
         }
         dispatches.extend(parts.into_iter().map(dispatch));
         Ok(dispatches)
