@@ -25,5 +25,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
     }
     let share = max(p.rest, 1.0 / (counters[1] * 1048576.0 + counters[0]));
     let a = averages[index];
-    averages[index] = a + share * (params[index] - a);
+    let w = params[index];
+    averages[index] = select(w, a + share * (w - a), share < 1.0);
 }

@@ -198,7 +198,9 @@ fn class_sum(row: u32, first: u32, c4: u32) -> vec4<f32> {
 fn rows_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
              @builtin(local_invocation_index) local: u32) {
     let at = workgroup_index(id, count) * (256u / LANES) + local / LANES;
-    if (at >= p.taps * p.rows) {
+    let positions = p.taps * p.rows;
+    // The padding of `rows` too.
+    if (at >= (positions + 3u) / 4u * 4u) {
         return;
     }
     let row = sorted[at].x;
@@ -209,7 +211,7 @@ fn rows_main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) coun
     if (local % LANES == 0u) {
         rows[p.rows_offset + at] = select(-1.0, f32(row), comes);
     }
-    for (var c4 = local % LANES; c4 < p.channels4; c4 += LANES) {
+    for (var c4 = local % LANES; at < positions && c4 < p.channels4; c4 += LANES) {
         var sum = vec4<f32>();
         if (comes) {
             sum = class_sum(row, at, c4);

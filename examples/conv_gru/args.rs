@@ -11,6 +11,8 @@ use receptive::nn::{ConvRnnConfig, Layer, RecurrentConfig};
 use receptive::ops::Cell;
 use serde::{Deserialize, Serialize};
 
+use crate::shared::command::decay;
+
 /// Forecasts a column of a table: naively, or by a model that it trains.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
@@ -246,7 +248,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "X", default_value_t = 1e-3, help_heading = "Training")]
     pub learning_rate: f32,
     /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, value_name = "DECAY", value_parser = decay, help_heading = "Training")]
     pub average: Option<f64>,
     /// Trainings with seeds one after the other; the model with the least error on the validation part is kept, and mean
     /// and standard deviation are told

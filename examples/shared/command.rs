@@ -29,3 +29,11 @@ pub fn run<A: Parser>(command: impl FnOnce(A) -> Result<()>) -> ExitCode {
         }
     }
 }
+
+/// The decay of averages of weights.
+pub fn decay(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(decay) if decay > 0.0 && decay < 1.0 => Ok(decay),
+        _ => Err("must be a number above 0 and below 1, such as 0.999".into()),
+    }
+}

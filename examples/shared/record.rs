@@ -1,5 +1,6 @@
 //! Lines of JSON that a training leaves behind, and what trainings with several seeds have in common.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Settings that may be others when a run is gone on with: how long it takes, where, and what is shown.
 const FREE: [&str; 8] = ["epochs", "patience", "minutes", "seeds", "device", "out", "resume", "show"];
@@ -55,12 +56,13 @@ pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Resul
 /// What is not as it was.
 fn differences(before: &Value, now: &Value) -> Vec<String> {
     let mut differ = Vec::new();
-    let names = now.as_object().into_iter().flatten();
-    for (name, value) in names.filter(|(name, _)| !FREE.contains(&name.as_str())) {
-        match before.get(name) {
-            Some(old) if old == value => {}
-            Some(old) if old.is_object() && value.is_object() => differ.extend(differences(old, value)),
-            old => differ.push(format!("{name} was {} and is {value}", old.unwrap_or(&Value::Null))),
+    let names: BTreeSet<&String> = [before, now].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
+    for name in names.into_iter().filter(|name| !FREE.contains(&name.as_str())) {
+        // An option that there was not yet was not given.
+        match [before, now].map(|settings| settings.get(name).unwrap_or(&Value::Null)) {
+            [old, value] if old == value => {}
+            [old, value] if old.is_object() && value.is_object() => differ.extend(differences(old, value)),
+            [old, value] => differ.push(format!("{name} was {old} and is {value}")),
         }
     }
     differ
@@ -103,6 +105,16 @@ mod tests {
         assert!(error.contains("rate was 0.1") && error.contains("and is 0.5"), "{error}");
         settings(folder.path(), &of(2, 0.1), true).expect("what was refused left the file as it was");
         settings(folder.path(), &of(2, 0.5), false).unwrap();
+
+        // An option that came later, not given, given, and no longer given.
+        let with = |decay: Option<f64>| serde_json::json!({ "epochs": 2, "average": decay });
+        settings(folder.path(), &serde_json::json!({ "epochs": 2 }), false).unwrap();
+        settings(folder.path(), &with(None), true).unwrap();
+        let error = settings(folder.path(), &with(Some(0.5)), true).unwrap_err().to_string();
+        assert!(error.contains("average was null and is 0.5"), "{error}");
+        settings(folder.path(), &with(Some(0.5)), false).unwrap();
+        let error = settings(folder.path(), &serde_json::json!({ "epochs": 2 }), true).unwrap_err().to_string();
+        assert!(error.contains("average was 0.5 and is null"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::shared::command::decay;
+
 /// Trains temporal convolutional networks, and recurrent ones of the same size, on the experiments of Bai, Kolter and Koltun (2018).
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
@@ -173,7 +175,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub clip: Option<f32>,
     /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, value_name = "DECAY", value_parser = decay)]
     pub average: Option<f64>,
     /// Where to run: auto, cpu, or a part of a GPU's name
     #[arg(long, default_value = "auto")]

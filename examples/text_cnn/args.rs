@@ -7,6 +7,8 @@ use receptive::data::text::{Cleaning, TextFormat, VectorFormat};
 use receptive::nn::Channels;
 use serde::Serialize;
 
+use crate::shared::command::decay;
+
 /// Classifies sentences by convolutions over word vectors (Kim 2014).
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
@@ -45,7 +47,7 @@ pub enum Optimizer {
     Adam,
     /// Adagrad: of the word vectors it updates those that a step reads
     Adagrad,
-    /// Stochastic gradient descent: as Adagrad
+    /// Stochastic gradient descent: of the word vectors too it updates those alone
     Sgd,
 }
 
@@ -108,7 +110,7 @@ pub struct FitArgs {
     #[arg(long)]
     pub learning_rate: Option<f32>,
     /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, value_name = "DECAY", value_parser = decay)]
     pub average: Option<f64>,
     /// Sentences of a step
     #[arg(long, default_value_t = 50, value_parser = at_least_one)]

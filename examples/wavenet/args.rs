@@ -10,6 +10,8 @@ use receptive::data::audio::MAX_RATE;
 use receptive::graph::Precision;
 use receptive::nn::WaveNetConfig;
 
+use crate::shared::command::decay;
+
 /// Trains WaveNet on raw audio and generates sound with it.
 ///
 /// Without a command it trains for a minute on a clip of plucked strings that it makes itself.
@@ -88,7 +90,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NORM", default_value_t = 1.0, help_heading = "Training")]
     pub clip: f32,
     /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
-    #[arg(long, value_name = "DECAY", help_heading = "Training")]
+    #[arg(long, value_name = "DECAY", value_parser = decay, help_heading = "Training")]
     pub average: Option<f64>,
     /// Decides the starting weights, the order of the data and the sample; a run is repeated by its seed
     #[arg(long, value_name = "S", default_value_t = 0, help_heading = "Training")]

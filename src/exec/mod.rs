@@ -62,6 +62,18 @@ impl Store {
         Self { averaged: true, ..self.clone() }
     }
 
+    fn program_of_averages(&self, program: &Program) -> Result<Arc<Program>> {
+        let there = match &self.memory {
+            Memory::Cpu(states) => states.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&State::Average),
+            Memory::Gpu(states) => states.get(State::Average).is_some(),
+        };
+        if !there {
+            let advice = "train with `OptimizerConfig::average`, or use the store itself";
+            return Err(Error::Graph(format!("the store has no averages of parameters: {advice}")));
+        }
+        program.of_averages().map(Arc::new)
+    }
+
     /// What is meant by a state.
     fn meant(&self, state: State) -> State {
         if self.averaged && state == State::Params { State::Average } else { state }
@@ -132,7 +144,7 @@ impl Executor {
     /// Plans a program on the store's device. All memory is allocated and all kernels are compiled here.
     ///
     /// # Errors
-    /// [`Error::Graph`] if the program trains and the store's parameters are [averages](Store::averaged); [`Error::TooLarge`],
+    /// Of a store [of averages](Store::averaged) [`Error::Graph`] if the program trains or there are none; [`Error::TooLarge`],
     /// [`Error::OutOfMemory`], [`Error::Shader`] and what else the device gives.
     pub fn new(program: &Arc<Program>, store: &Store) -> Result<Self> {
         let capabilities = store.device.as_gpu().map_or_else(Capabilities::floor, |gpu| gpu.capabilities().clone());
@@ -145,7 +157,7 @@ impl Executor {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_capabilities(program: &Arc<Program>, store: &Store, capabilities: &Capabilities) -> Result<Self> {
-        let averaged = if store.averaged { Some(Arc::new(program.of_averages()?)) } else { None };
+        let averaged = store.averaged.then(|| store.program_of_averages(program)).transpose()?;
         let program = averaged.as_ref().unwrap_or(program);
         Ok(match (&store.device, &store.memory) {
             (Device::Gpu(gpu), Memory::Gpu(states)) => {

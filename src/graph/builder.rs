@@ -327,8 +327,11 @@ impl Graph {
     /// the table.
     ///
     /// # Errors
-    /// [`Error::Graph`] if the tensor is no parameter of the graph, or is frozen.
+    /// [`Error::Graph`] if the tensor is no parameter of the graph or is frozen, or if the gradients were taken already.
     pub fn sparse(&mut self, table: TensorId) -> Result<()> {
+        if self.tensors.iter().any(|tensor| matches!(tensor.role, Role::Grad(_))) {
+            return Err(Error::Graph("the gradients were taken already: make a parameter sparse before".into()));
+        }
         self.trained(table, "have a sparse gradient")?.sparse = true;
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::graph::{
     CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
 };
 
-/// `a ← a + max(1 − decay, 1 / t)(w − a)`. Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the counters, which tell
+/// `a ← a + max(1 − decay, 1 / t)(w − a)`, which at first is `w` to the bit. Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the counters, which tell
 /// `t`, and the flat parameters. Updated in place: the flat averages, those of frozen parameters too.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Average {
@@ -67,8 +67,9 @@ impl Average {
         let updates = updates_of(&[counters[0].to_f64() as f32, counters[1].to_f64() as f32]);
         let share = T::of((1.0 - self.decay).max(1.0 / updates as f64));
         let averages = run.outputs[0].data.par_chunks_mut(TILE);
-        averages.zip(params.par_chunks(TILE)).for_each(|(averages, params)| {
-            averages.iter_mut().zip(params).for_each(|(a, &w)| *a += share * (w - *a));
+        averages.zip(params.par_chunks(TILE)).for_each(|(averages, params)| match share < T::ONE {
+            true => averages.iter_mut().zip(params).for_each(|(a, &w)| *a += share * (w - *a)),
+            false => averages.copy_from_slice(params),
         });
         Ok(())
     }

@@ -16,7 +16,8 @@ pub struct OptimizerConfig {
     pub clip_norm: Option<f32>,
     /// Averages all parameters over the updates, with this decay in (0, 1): `a ← a + max(1 − decay, 1 / t)(w − a)` after the `t`-th
     /// update, the mean of all until they are `1 / (1 − decay)` and an exponential moving average from then on (Polyak and Juditsky
-    /// 1992). A [`Trainer`](crate::train::Trainer) then validates and saves the model with the averages. None by default.
+    /// 1992). A [`Trainer`](crate::train::Trainer) then validates and saves the model with the averages. One pass more over all
+    /// parameters, frozen and sparse ones too. None by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
 }
@@ -231,7 +232,7 @@ impl OptimizerConfig {
             check("clip_norm", norm, "positive (none for no clipping)", norm > 0.0 && norm.is_finite())?;
         }
         if let Some(decay) = self.average {
-            check("average", decay as f32, "above 0 and below 1 (none for no averages)", decay > 0.0 && decay < 1.0)?;
+            check("average", decay, "above 0 and below 1 (none for no averages)", decay > 0.0 && decay < 1.0)?;
         }
         Ok(())
     }

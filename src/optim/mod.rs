@@ -1,8 +1,8 @@
 //! Optimizers: operators that update the flat vector of parameters in place, on the device.
 //!
 //! However many parameters a model has, an update is three dispatches: the gradient norm takes one and the first half of
-//! another, whose other half counts the updates, and one updates everything. A sparse gradient takes two more, averages take one.
-//! The host only sends the learning rate.
+//! another, whose other half counts the updates, and one updates everything. A sparse gradient takes two more, and averages
+//! take one that passes over everything. The host only sends the learning rate.
 
 mod average;
 mod blocks;

@@ -65,7 +65,9 @@ impl<T: Task> Trainer<T> {
         let trainer = Self::empty(task, device, options)?;
         let initial = trainer.task.initial(trainer.options.seed);
         trainer.store.write(State::Params, &initial)?;
-        trainer.weights.write(State::Params, &initial)?;
+        if trainer.task.optimizer().average.is_some() {
+            trainer.store.write(State::Average, &initial)?;
+        }
         Ok(trainer)
     }
 
@@ -389,7 +391,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// The same, in which the parameters are those of the model that is validated and saved: where the optimizer
-    /// [averages](crate::optim::OptimizerConfig::average) them, the averages.
+    /// [averages](crate::optim::OptimizerConfig::average) them, the averages. Whoever starts from other weights writes them to both.
     pub fn weights(&self) -> &Store {
         &self.weights
     }

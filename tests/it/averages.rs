@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use receptive::Error;
 use receptive::exec::{Executor, Store};
-use receptive::graph::{Precision, State};
-use receptive::nn::WaveNetConfig;
+use receptive::graph::{Extent, Precision, State};
+use receptive::nn::{WaveNet, WaveNetConfig};
 use receptive::optim::{LossScale, OptimizerConfig};
 use receptive::train::{Task, Trainer, WaveNetTask, load_model};
 
@@ -86,6 +86,14 @@ fn averages_are_not_trained_and_their_decay_is_checked() {
     for device in devices() {
         let store = Store::new(&device).averaged();
         assert!(matches!(Executor::new(task.program(), &store), Err(Error::Graph(_))), "{device}");
+    }
+    // A store without averages has none to compute with.
+    let evaluation = WaveNet::new(config()).unwrap().evaluation(Extent { batch: 1, time: 100 }).unwrap().program;
+    for device in devices() {
+        let store = Store::new(&device);
+        let trained = Executor::new(&evaluation, &store).unwrap();
+        let error = Executor::new(trained.program(), &store.averaged()).unwrap_err();
+        assert!(matches!(&error, Error::Graph(message) if message.contains("no averages")), "{error}");
     }
     for decay in [0.0, 1.0, -0.5, f64::NAN] {
         let error = averaging(decay).validate().unwrap_err();

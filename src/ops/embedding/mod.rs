@@ -19,6 +19,7 @@ use crate::random::Random;
 use grad::EmbeddingGrad;
 pub(crate) use grad::WAYS;
 use rows::EmbeddingGradRows;
+pub(crate) use rows::MAX_SPARSE_ROWS;
 
 /// `y[t] = b + Σ_k E[k, ids[t · stride + k · dilation − pad_left]]`: a convolution of one-hot vectors.
 ///

@@ -9,8 +9,8 @@ use crate::graph::{CpuRun, Dispatch, FullPrecision, GpuPlan, Op, Real, Shape, cp
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct EmbeddingGradRows(pub EmbeddingGrad);
 
-/// Rows of a table, at most: their numbers are `f32`.
-const MAX_ROWS: usize = 1 << 24;
+/// Rows of a table with a sparse gradient, at most: their numbers are `f32`.
+pub(crate) const MAX_SPARSE_ROWS: usize = 1 << 24;
 
 impl Op for EmbeddingGradRows {
     fn name(&self) -> &'static str {
@@ -19,7 +19,7 @@ impl Op for EmbeddingGradRows {
 
     fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
         let table = self.0.shapes(inputs)?[0];
-        if table.rows() > MAX_ROWS {
+        if table.rows() > MAX_SPARSE_ROWS {
             return Err(shape_error(self, format!("table {table} has more than 2^24 rows: don't make it sparse")));
         }
         let rows = self.0.geometry.kernel * inputs[1].rows();

@@ -146,13 +146,14 @@ impl EmbeddingGrad {
         let [rows, values] = run.outputs.as_mut_slice() else { return };
         let (stride, padded, count) = (values.stride, values.shape.stride(), values.shape.rows());
         let chunks = values.data[..count * stride].par_chunks_mut(stride * TABLE_ROWS);
+        rows.row(0).fill(-T::ONE);
         let rows = rows.data[..count].par_chunks_mut(TABLE_ROWS);
         chunks.zip(rows).enumerate().for_each(|(chunk, (values, rows))| {
             for (row, (sum, class)) in values.chunks_mut(stride).zip(rows).enumerate() {
                 let at = chunk * TABLE_ROWS + row;
                 let first = sorted.get(at).filter(|first| at == 0 || sorted[at - 1].class != first.class);
                 let entries = first.map_or(&[][..], |first| of_class(&sorted[at..], first.class));
-                *class = first.map_or(-T::ONE, |first| T::of(f64::from(first.class)));
+                *class = first.map_or(*class, |first| T::of(f64::from(first.class)));
                 sum_class(at, entries, dy, &mut sum[..padded]);
             }
         });
