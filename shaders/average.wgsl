@@ -9,7 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-// As in optimizer.wgsl, the counters too.
+// As in optimizer_prepare.wgsl, the counters too.
 @group(0) @binding(1) var<storage, read> coefficients: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> counters: array<f32>;
 @group(0) @binding(3) var<storage, read> params: array<vec4<f32>>;

@@ -38,6 +38,7 @@ const SHADERS: &[(&str, &str)] = table! { "":
     "moments"
     "norm_sums"
     "optimizer"
+    "optimizer_prepare"
     "pad"
     "pool"
     "recurrent"

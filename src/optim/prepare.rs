@@ -31,7 +31,7 @@ pub fn counters_of(updates: u64) -> [f32; COUNTERS] {
     [(updates % HIGH) as f32, (updates / HIGH) as f32, 0.0, 0.0]
 }
 
-/// Inputs: the flat gradients, and the values of the sparse ones. Outputs: their norm, the coefficients of the update as in `shaders/optimizer.wgsl`, where the
+/// Inputs: the flat gradients, and the values of the sparse ones. Outputs: their norm, the coefficients of the update as in `shaders/optimizer_prepare.wgsl`, where the
 /// loss is scaled the steps left out, and updated in place the counters and where the loss is scaled the scale.
 #[derive(Debug, Clone)]
 pub(super) struct Prepare {
@@ -148,8 +148,7 @@ impl Op for Prepare {
             largest_exponent: LossScale::LARGEST as f32,
             patience: LossScale::PATIENCE as f32,
         };
-        let mut prepare = Dispatch::new("optimizer", "prepare_main")
-            .define("PREPARE", true)
+        let mut prepare = Dispatch::new("optimizer_prepare", "main")
             .define("ADAM", matches!(self.config.method, Method::Adam(_)))
             .define("ADAGRAD", matches!(self.config.method, Method::Adagrad(_)))
             .define("NORM", with_norm)

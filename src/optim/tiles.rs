@@ -1,4 +1,4 @@
-//! The updates on the CPU, a tile of the flat vectors each. Coefficients are those of `shaders/optimizer.wgsl`.
+//! The updates on the CPU, a tile of the flat vectors each. Coefficients are those of `shaders/optimizer_prepare.wgsl`.
 
 use super::blocks::unpack;
 use super::{Adadelta, Adagrad, Adam, RmsProp, Sgd};

@@ -46,7 +46,7 @@ pub(super) struct Params {
 /// The kernel of a method, and what it is told of it.
 pub(super) fn kernel(method: &Method, coefficients: &Operand, entry: &'static str) -> (Params, Dispatch) {
     let mut params = Params { coefficients_offset4: coefficients.place4().0, ..Params::default() };
-    let mut dispatch = Dispatch::new("optimizer", entry).define("UPDATE", true);
+    let mut dispatch = Dispatch::new("optimizer", entry);
     match *method {
         Method::Adam(adam) => {
             (params.beta1, params.rest1) = (adam.beta1 as f32, (1.0 - adam.beta1) as f32);
