@@ -11,7 +11,7 @@ use receptive::nn::{ConvRnnConfig, Layer, RecurrentConfig};
 use receptive::ops::Cell;
 use serde::{Deserialize, Serialize};
 
-use crate::shared::command::decay;
+use crate::shared::command::{decay, rate};
 
 /// Forecasts a column of a table: naively, or by a model that it trains.
 #[derive(Debug, Parser)]
@@ -245,7 +245,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_if("preset", "chollet", "500"), help_heading = "Training")]
     pub steps_per_epoch: Option<u64>,
     /// Learning rate
-    #[arg(long, value_name = "X", default_value_t = 1e-3, help_heading = "Training")]
+    #[arg(long, value_name = "X", default_value_t = 1e-3, value_parser = rate, help_heading = "Training")]
     pub learning_rate: f32,
     /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
     #[arg(long, value_name = "DECAY", value_parser = decay, help_heading = "Training")]
@@ -293,8 +293,6 @@ impl RunArgs {
         ensure!(self.batch > 0, "--batch 0: a step needs at least 1 window");
         ensure!(self.epochs > 0, "--epochs 0: there is nothing to train; give at least 1");
         ensure!(self.steps_per_epoch != Some(0), "--steps-per-epoch 0: an epoch needs at least 1 step");
-        let rate = self.learning_rate;
-        ensure!(rate.is_finite() && rate > 0.0, "--learning-rate {rate}: must be above 0, such as 0.001");
         for (name, share) in [("dropout", self.dropout), ("recurrent-dropout", self.recurrent_dropout)] {
             ensure!((0.0..1.0).contains(&share), "--{name} {share}: must be at least 0 and below 1");
         }

@@ -2,19 +2,19 @@
 
 use anyhow::Result;
 use clap::ValueEnum as _;
-use receptive::nn::ConvRnn;
+use receptive::Device;
 
 use crate::args::{CompareArgs, ModelKind};
 use crate::data::Data;
 use crate::shared::interrupt::stop_on_interrupt;
 use crate::shared::record;
 use crate::shared::terminal::say;
-use crate::train::{make_folder, of, run};
+use crate::train::{make_folder, network, of, run};
 
 pub fn compare(args: &CompareArgs) -> Result<()> {
     args.run.check()?;
     let data = Data::open(&args.data)?;
-    record::settings(&args.run.out, args, args.run.resume)?;
+    let settings = record::settings(&args.run.out, args, args.run.resume)?;
     let mut models = if args.models.is_empty() { ModelKind::value_variants().to_vec() } else { args.models.clone() };
     // The others are measured against it.
     if !models.contains(&ModelKind::Naive) {
@@ -22,12 +22,15 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     }
     let options = args.run.fitted(&data.parts.train);
     let out = &options.out;
+    // What is refused leaves an earlier run as it was.
+    Device::select(&args.run.device)?;
+    args.models.iter().try_for_each(|model| network(*model, &options, &data).map(drop))?;
+    settings.write()?;
     let stop = stop_on_interrupt()?;
     let mut results = Vec::new();
-    let (inputs, time) = (data.parts.train.features(), data.parts.train.steps());
     for model in models {
-        let network = model.network(inputs, time, &options).map(ConvRnn::new).transpose();
-        if let (Err(error), true) = (network, args.models.is_empty()) {
+        if let (Err(error), true) = (network(model, &options, &data), args.models.is_empty()) {
+            let time = data.parts.train.steps();
             say(&format!("left out: {}, for which {time} rows in a window are not enough ({error})", model.name()));
             continue;
         }

@@ -1,7 +1,6 @@
 //! One training of a network with one seed.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -110,11 +109,10 @@ impl Learning<'_> {
         if run.resume && checkpoint.exists() {
             return Trainer::resume(task, device, options, checkpoint).context("--resume");
         }
-        if checkpoint.exists() {
-            // Else a run that is stopped before its first checkpoint would go on with this one.
-            fs::remove_file(checkpoint).with_context(|| checkpoint.display().to_string())?;
-        }
-        Ok(Trainer::new(task, device, options)?)
+        let trainer = Trainer::new(task, device, options)?;
+        // Else a run that is stopped before its first checkpoint would go on with this one.
+        record::remove(&[checkpoint.to_owned()])?;
+        Ok(trainer)
     }
 
     /// Trains; gives the epochs that are whole.

@@ -22,9 +22,13 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     args.run.check()?;
     let data = Data::open(&args.data)?;
     let out = &args.run.out;
-    record::settings(out, args, args.run.resume)?;
-    let stop = stop_on_interrupt()?;
     let fitted = args.run.fitted(&data.parts.train);
+    let settings = record::settings(out, args, args.run.resume)?;
+    // What is refused leaves an earlier run as it was.
+    Device::select(&args.run.device)?;
+    network(args.model, &fitted, &data)?;
+    settings.write()?;
+    let stop = stop_on_interrupt()?;
     let Some(result) = run(args.model, &args.data, &fitted, &data, out, &stop)? else { return Ok(()) };
     let comparison = of(&args.data, &fitted, &data, vec![result]);
     comparison.write(&out.join("result.json"))?;
@@ -71,14 +75,7 @@ pub fn run(
         reading: args.reading(),
     };
     let device = Device::select(&run.device)?;
-    let windows = &data.parts.train;
-    let relative = |config: ConvRnnConfig| match run.relative {
-        true => config.relative_to(windows.target_column()),
-        false => config,
-    };
-    let network =
-        model.network(windows.features(), windows.steps(), run).map(relative).map(ConvRnn::new).transpose()?;
-    let network = network.map(|network| network.with_precision(run.precision));
+    let network = network(model, run, data)?;
     let deviation = data.parts.test.deviation();
     let measure = |folder: &Path, seed: u64, trained: Trained| {
         let mut forecaster = setup.forecaster(folder, &device, run.batch)?;
@@ -121,6 +118,18 @@ pub fn run(
     picture(&out.join("forecast.png"), model, &mut *forecaster, run, data)?;
     let parameters = network.as_ref().map_or(Ok(0), ConvRnn::parameter_count)?;
     Ok(Some(ModelResult { model: model.name().to_owned(), parameters, runs }))
+}
+
+/// The network of a model that has one.
+pub fn network(model: ModelKind, run: &RunArgs, data: &Data) -> Result<Option<ConvRnn>> {
+    let windows = &data.parts.train;
+    let relative = |config: ConvRnnConfig| match run.relative {
+        true => config.relative_to(windows.target_column()),
+        false => config,
+    };
+    let network =
+        model.network(windows.features(), windows.steps(), run).map(relative).map(ConvRnn::new).transpose()?;
+    Ok(network.map(|network| network.with_precision(run.precision)))
 }
 
 /// Draws a stretch of the test part.

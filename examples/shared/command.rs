@@ -37,3 +37,19 @@ pub fn decay(text: &str) -> Result<f64, String> {
         _ => Err("must be a number above 0 and below 1, such as 0.999".into()),
     }
 }
+
+/// A learning rate.
+pub fn rate(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && f32::is_finite(rate) => Ok(rate),
+        _ => Err("must be a number above 0, such as 0.001".into()),
+    }
+}
+
+/// A time in minutes.
+pub fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if minutes > 0.0 && f64::is_finite(minutes) => Ok(minutes),
+        _ => Err("must be a number above 0".into()),
+    }
+}

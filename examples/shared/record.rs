@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
@@ -33,9 +33,17 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     whole.lines().enumerate().map(line).collect()
 }
 
-/// Writes the settings of a run beside its results, as `settings.json`. What is gone on with must have the same.
-pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot make it", folder.display()))?;
+/// The settings of a run, which lie beside its results as `settings.json`. Nothing is touched before they are written: what is refused
+/// leaves the results of an earlier run as they are.
+#[derive(Debug)]
+#[must_use]
+pub struct Settings {
+    path: PathBuf,
+    text: String,
+}
+
+/// The settings of a run in a folder. What is gone on with must have the same.
+pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Result<Settings> {
     let path = folder.join("settings.json");
     let text = serde_json::to_string_pretty(settings)? + "\n";
     if resume && path.exists() {
@@ -50,7 +58,25 @@ pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Resul
             differ.join(", ")
         );
     }
-    fs::write(&path, text).with_context(|| path.display().to_string())
+    Ok(Settings { path, text })
+}
+
+impl Settings {
+    /// Writes them, and makes the folder.
+    pub fn write(&self) -> Result<()> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot make it", folder.display()))?;
+        }
+        fs::write(&self.path, &self.text).with_context(|| self.path.display().to_string())
+    }
+}
+
+/// Removes what an earlier run left, of which a new one would seem to be the maker.
+pub fn remove(files: &[PathBuf]) -> Result<()> {
+    for file in files.iter().filter(|file| file.exists()) {
+        fs::remove_file(file).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// What is not as it was.
@@ -99,21 +125,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let of =
             |epochs: u32, rate: f32| serde_json::json!({ "epochs": epochs, "of": { "rate": rate, "device": epochs } });
-        settings(folder.path(), &of(1, 0.1), true).unwrap();
-        settings(folder.path(), &of(2, 0.1), true).unwrap();
-        let error = settings(folder.path(), &of(2, 0.5), true).unwrap_err().to_string();
+        let write = |told: &Value, resume: bool| settings(folder.path(), told, resume).and_then(|told| told.write());
+        write(&of(1, 0.1), true).unwrap();
+        write(&of(2, 0.1), true).unwrap();
+        let error = write(&of(2, 0.5), true).unwrap_err().to_string();
         assert!(error.contains("rate was 0.1") && error.contains("and is 0.5"), "{error}");
-        settings(folder.path(), &of(2, 0.1), true).expect("what was refused left the file as it was");
-        settings(folder.path(), &of(2, 0.5), false).unwrap();
+        let _ = settings(folder.path(), &of(2, 0.5), false).unwrap();
+        write(&of(2, 0.1), true).expect("what was not written left the file as it was");
+        write(&of(2, 0.5), false).unwrap();
 
         // An option that came later, not given, given, and no longer given.
         let with = |decay: Option<f64>| serde_json::json!({ "epochs": 2, "average": decay });
-        settings(folder.path(), &serde_json::json!({ "epochs": 2 }), false).unwrap();
-        settings(folder.path(), &with(None), true).unwrap();
-        let error = settings(folder.path(), &with(Some(0.5)), true).unwrap_err().to_string();
+        write(&serde_json::json!({ "epochs": 2 }), false).unwrap();
+        write(&with(None), true).unwrap();
+        let error = write(&with(Some(0.5)), true).unwrap_err().to_string();
         assert!(error.contains("average was null and is 0.5"), "{error}");
-        settings(folder.path(), &with(Some(0.5)), false).unwrap();
-        let error = settings(folder.path(), &serde_json::json!({ "epochs": 2 }), true).unwrap_err().to_string();
+        write(&with(Some(0.5)), false).unwrap();
+        let error = write(&serde_json::json!({ "epochs": 2 }), true).unwrap_err().to_string();
         assert!(error.contains("average was 0.5 and is null"), "{error}");
     }
 

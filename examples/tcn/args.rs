@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::shared::command::decay;
+use crate::shared::command::{decay, minutes, rate};
 
 /// Trains temporal convolutional networks, and recurrent ones of the same size, on the experiments of Bai, Kolter and Koltun (2018).
 #[derive(Debug, Parser)]
@@ -127,10 +127,10 @@ pub struct TrainArgs {
     #[arg(long)]
     pub length: Option<usize>,
     /// Epochs at most; those of the settings if left out
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub epochs: Option<u64>,
     /// Minutes of training at most, for each seed; the epoch under way is finished
-    #[arg(long)]
+    #[arg(long, value_parser = minutes)]
     pub minutes: Option<f64>,
     /// Trainings with seeds one after the other; mean and spread are told
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
@@ -142,7 +142,7 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 1111)]
     pub data_seed: u64,
     /// Learning rate
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     pub learning_rate: Option<f32>,
     /// Epochs of which one must be worse than all before the learning rate falls, where it falls at a plateau
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -189,6 +189,30 @@ pub struct TrainArgs {
     /// Go on with the training in the folder
     #[arg(long)]
     pub resume: bool,
+}
+
+impl TrainArgs {
+    /// What was told of the network and its training that is not in the settings, such as `--length 10`.
+    pub fn told(&self) -> Vec<String> {
+        let number = |name: &str, value: Option<f64>| value.map(|value| format!("--{name} {}", value as f32));
+        let count = |name: &str, value: Option<usize>| value.map(|value| format!("--{name} {value}"));
+        let told = [
+            count("length", self.length),
+            number("learning-rate", self.learning_rate.map(f64::from)),
+            self.patience.map(|patience| format!("--patience {patience}")),
+            count("batch", self.batch),
+            count("kernel", self.kernel),
+            count("levels", self.levels),
+            count("hidden", self.hidden),
+            count("embedding", self.embedding),
+            count("told", self.told),
+            self.bytes.then(|| "--bytes".to_owned()),
+            number("dropout", self.dropout.map(f64::from)),
+            number("clip", self.clip.map(f64::from)),
+            number("average", self.average),
+        ];
+        told.into_iter().flatten().collect()
+    }
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -83,6 +83,9 @@ pub struct RunResult {
     pub task: TaskKind,
     pub model: ModelKind,
     pub settings: String,
+    /// What differs from these settings, as it was told: `--length 10`.
+    #[serde(default)]
+    pub told: Vec<String>,
     pub parameters: usize,
     pub receptive_field: Option<usize>,
     pub device: String,

@@ -92,15 +92,18 @@ fn print(args: &TableArgs) -> Result<()> {
         let (seconds, _) = result.spread(|outcome| outcome.seconds);
         let (epochs, _) = result.spread(|outcome| outcome.epochs as f64);
         lines.push(format!(
-            "| {} | {} | {} | {} | {}{deviation} | {epochs:.0} | {:.0} s | {}, {} seeds | {} |",
+            "| {} | {} | {} | {} | {}{deviation} | {epochs:.0} | {:.0} s | {}, {} | {} |",
             result.task.name(),
             result.model.name(),
             grouped(result.parameters),
             published(result.task, result.model),
             format(mean),
             seconds,
-            result.settings,
-            result.outcomes.len(),
+            [std::slice::from_ref(&result.settings), &result.told].concat().join(" "),
+            match result.outcomes.len() {
+                1 => "1 seed".to_owned(),
+                seeds => format!("{seeds} seeds"),
+            },
             result.device
         ));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use receptive::data::images::{Images, pixel_permutation};
 use receptive::data::piano_roll::PianoRolls;
 use receptive::data::{Sequences, synthetic};
@@ -14,6 +14,8 @@ use crate::settings::Settings;
 
 /// The order of the pixels of permuted MNIST is the same for all seeds of a training.
 const PERMUTATION_SEED: u64 = 92_916;
+/// MNIST's classes.
+const DIGITS: u8 = 10;
 
 /// An experiment with its data.
 #[derive(Debug)]
@@ -111,6 +113,9 @@ impl TaskKind {
                 let order = (self == Self::PermMnist).then(|| pixel_permutation(PERMUTATION_SEED, settings.length));
                 let part = |name: &str| -> Result<Arc<dyn Sequences>> {
                     let images = Images::read(folder, name)?;
+                    if let Some(label) = images.labels.iter().find(|&&label| label >= DIGITS) {
+                        bail!("{}: the labels of {name} have a {label}, which is no digit", folder.display());
+                    }
                     let sequences = images.sequences(order.as_deref(), batch);
                     let sequences = sequences.with_context(|| format!("{}: no images in {name}", folder.display()))?;
                     Ok(Arc::new(sequences))
@@ -120,7 +125,7 @@ impl TaskKind {
                     valid: None,
                     test: part("t10k")?,
                     inputs: 1,
-                    like: like(1, 10, Objective::LastClass),
+                    like: like(1, DIGITS.into(), Objective::LastClass),
                     unit: "nats an image",
                     guess: None,
                 })

@@ -1,13 +1,12 @@
 //! Trainings of one model with one or more seeds.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use receptive::Device;
 use receptive::graph::State;
 use receptive::nn::Body;
@@ -48,11 +47,12 @@ pub fn train_until(task: TaskKind, args: &TrainArgs, stop: &AtomicBool) -> Resul
     for seed in args.seed..args.seed + args.seeds {
         let folder = out.join(format!("seed-{seed}"));
         let told = serde_json::json!({ "task": task, "arguments": args, "settings": settings });
-        shared::record::settings(&folder, &told, args.resume)?;
+        let told = shared::record::settings(&folder, &told, args.resume)?;
         let optimizer = settings.optimizer();
         let (train, chosen) = (&experiment.train, experiment.valid.as_ref().unwrap_or(&experiment.test));
         let task = SequenceTask::new(model.clone(), Arc::clone(train), Arc::clone(chosen), optimizer)?;
-        let run = Run { args, settings: &settings, experiment: &experiment, seed, folder: &folder };
+        let run =
+            Run { args, settings: &settings, told: &told, experiment: &experiment, seed, out: &out, folder: &folder };
         let epochs = run.train(task, &device, stop)?;
         if stop.load(Ordering::SeqCst) {
             say("stopped; the checkpoint is saved, --resume goes on");
@@ -62,7 +62,16 @@ pub fn train_until(task: TaskKind, args: &TrainArgs, stop: &AtomicBool) -> Resul
     }
     let settings = serde_json::to_value(args.settings)?.as_str().unwrap_or_default().to_owned();
     let device = device.to_string();
-    let result = RunResult { task, model: args.model, settings, parameters, receptive_field, device, outcomes };
+    let result = RunResult {
+        task,
+        model: args.model,
+        settings,
+        told: args.told(),
+        parameters,
+        receptive_field,
+        device,
+        outcomes,
+    };
     result.write(&out.join("result.json"))?;
     let (loss, deviation) = result.spread(|outcome| outcome.loss);
     let deviation = deviation.map_or(String::new(), |deviation| format!(" ± {}", number(deviation)));
@@ -78,15 +87,19 @@ pub fn train_until(task: TaskKind, args: &TrainArgs, stop: &AtomicBool) -> Resul
 struct Run<'a> {
     args: &'a TrainArgs,
     settings: &'a Settings,
+    /// What is written to the folder once the training can begin.
+    told: &'a shared::record::Settings,
     experiment: &'a Experiment,
     seed: u64,
+    /// Where the result of all seeds goes, and what is left of this one.
+    out: &'a Path,
     folder: &'a Path,
 }
 
 impl Run<'_> {
     /// Trains from the start or from where it was left; gives the epochs that are whole.
     fn train(&self, task: SequenceTask, device: &Device, stop: &AtomicBool) -> Result<Vec<Epoch>> {
-        let Self { args, settings, experiment, seed, folder } = *self;
+        let Self { args, settings, told, experiment, seed, out, folder } = *self;
         let (checkpoint, metrics) = (folder.join("checkpoint.safetensors"), folder.join("metrics.jsonl"));
         let steps = task.steps_per_epoch();
         let options = TrainerOptions { learning_rate: settings.learning_rate, seed, ..TrainerOptions::default() };
@@ -99,15 +112,14 @@ impl Run<'_> {
                 trainer
             }
             false => {
+                let trainer = Trainer::new(task, device, options)?;
                 // Else what an earlier training left could be gone on with once this one was stopped.
-                for left in [&checkpoint, &folder.join(UnderWay::FILE)] {
-                    if left.exists() {
-                        fs::remove_file(left).with_context(|| left.display().to_string())?;
-                    }
-                }
-                Trainer::new(task, device, options)?
+                let left = [checkpoint.clone(), folder.join(UnderWay::FILE), out.join("result.json")];
+                shared::record::remove(&left)?;
+                trainer
             }
         };
+        told.write()?;
         shared::record::write(&metrics, &epochs, true)?;
         let begun = Instant::now();
         let mut tests = match experiment.valid {

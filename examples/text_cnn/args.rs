@@ -7,7 +7,7 @@ use receptive::data::text::{Cleaning, TextFormat, VectorFormat};
 use receptive::nn::Channels;
 use serde::Serialize;
 
-use crate::shared::command::decay;
+use crate::shared::command::{decay, rate};
 
 /// Classifies sentences by convolutions over word vectors (Kim 2014).
 #[derive(Debug, Parser)]
@@ -57,7 +57,7 @@ pub struct DataArgs {
     /// Labelled text: a folder with a file for each class, a file of lines "LABEL text", or a table in CSV or TSV
     #[arg(long)]
     pub data: PathBuf,
-    /// How the data lie, where the name does not tell
+    /// How the data lie, where the name does not tell: files, lines or table
     #[arg(long, value_parser = format)]
     #[serde(skip)]
     pub format: Option<TextFormat>,
@@ -107,7 +107,7 @@ pub struct FitArgs {
     #[arg(long, value_enum, default_value = "adadelta")]
     pub optimizer: Optimizer,
     /// Learning rate; if left out 1 for Adadelta and SGD, 1e-3 for Adam, 0.01 for Adagrad
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     pub learning_rate: Option<f32>,
     /// Average the weights over the steps, with this decay (0.999 spans about a thousand): the averages are tested and saved
     #[arg(long, value_name = "DECAY", value_parser = decay)]

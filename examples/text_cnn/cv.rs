@@ -32,9 +32,10 @@ pub fn cv(args: &CvArgs) -> Result<()> {
     // All folds are trained alike, those that are gone on with too.
     let alike = [args.fit.epochs, args.fit.patience];
     let told = json!({ "arguments": args, "epochs_and_patience": alike, "data": corpus.sentences.fingerprint() });
-    shared::record::settings(&args.out, &told, args.fit.resume)?;
+    let settings = shared::record::settings(&args.out, &told, args.fit.resume)?;
     let device = Device::select(&args.fit.device)?;
     let parameters = model(&args.fit, &corpus)?.parameter_count()?;
+    settings.write()?;
     say(&format!("{}: {} parameters, on {device}", describe(args.fit.channels), grouped(parameters)));
     let (stop, begun) = (stop_on_interrupt()?, Instant::now());
     let path = args.out.join("folds.jsonl");
@@ -101,7 +102,7 @@ fn train_fold(
         seed: args.fit.seed.wrapping_add(fold as u64),
         sentences: &train,
         test: Some(&test),
-        folder: None,
+        files: None,
         name: format!("fold {fold}, "),
         stop,
     };

@@ -47,6 +47,14 @@ impl Corpus {
         let vectors = match &fit.vectors {
             Some(path) => {
                 let vectors = WordVectors::read(path, fit.vectors_format, &vocabulary, fit.seed)?;
+                ensure!(
+                    vectors.found > 0,
+                    "--vectors {}: none of the {} words has a vector of {} numbers there; is it of another format or \
+                     language?",
+                    path.display(),
+                    grouped(vocabulary.words().len()),
+                    vectors.dimensions
+                );
                 let (found, words) = (grouped(vectors.found), grouped(vocabulary.words().len()));
                 say(&format!("{found} of {words} words have a vector of {} numbers", vectors.dimensions));
                 Some(Arc::new(vectors))
@@ -73,5 +81,7 @@ fn options(args: &DataArgs, labels: Option<Vec<String>>) -> TextOptions {
 fn sentences(text: &LabelledText, tokens: &[Vec<String>], vocabulary: &Vocabulary, batch: usize) -> Result<Sentences> {
     let ids = tokens.iter().map(|tokens| vocabulary.ids(tokens)).collect();
     let classes = text.examples.iter().map(|example| example.class).collect();
+    // Batches are filled up with further sentences: more than there are would come twice.
+    let batch = batch.min(tokens.len().max(1));
     Sentences::new(ids, classes, batch).context("a batch needs at least one sentence")
 }

@@ -1,12 +1,11 @@
 //! One training, to the epoch after which the held-out sentences are told no better.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use receptive::Device;
 use receptive::data::Sequences as _;
 use receptive::data::text::Sentences;
@@ -34,11 +33,19 @@ pub struct Fit<'a> {
     pub sentences: &'a Sentences,
     pub test: Option<&'a Sentences>,
     /// Where checkpoints and the lines of epochs go.
-    pub folder: Option<&'a Path>,
+    pub files: Option<Files<'a>>,
     /// Goes before each line.
     pub name: String,
     /// Ends the training after the step it is at.
     pub stop: &'a AtomicBool,
+}
+
+/// The folder of a training.
+#[derive(Clone, Copy)]
+pub struct Files<'a> {
+    pub folder: &'a Path,
+    /// What is written there once the training can begin.
+    pub settings: &'a shared::record::Settings,
 }
 
 pub fn model(args: &FitArgs, corpus: &Corpus) -> Result<TextCnn> {
@@ -76,7 +83,8 @@ impl Fit<'_> {
         let task = TextCnnTask::new(model(args, self.corpus)?, train, dev.clone(), vectors, optimizer)?;
         let steps = task.steps_per_epoch();
         let options = TrainerOptions { learning_rate, seed: self.seed, ..TrainerOptions::default() };
-        let files = self.folder.map(|folder| (folder.join("checkpoint.safetensors"), folder.join("metrics.jsonl")));
+        let at = |name: &str| self.files.map(|files| files.folder.join(name));
+        let files = at("checkpoint.safetensors").zip(at("metrics.jsonl"));
         let mut epochs: Vec<Epoch> = Vec::new();
         let mut trainer = match &files {
             Some((checkpoint, metrics)) if args.resume && checkpoint.exists() => {
@@ -93,14 +101,14 @@ impl Fit<'_> {
                 trainer
             }
             _ => {
-                if let Some((checkpoint, _)) = files.as_ref().filter(|(checkpoint, _)| checkpoint.exists()) {
-                    // Else a run that is stopped before its first checkpoint would go on with this one.
-                    fs::remove_file(checkpoint).with_context(|| checkpoint.display().to_string())?;
-                }
-                Trainer::new(task, self.device, options)?
+                let trainer = Trainer::new(task, self.device, options)?;
+                let left = ["checkpoint.safetensors", "result.json", "loss.png"];
+                shared::record::remove(&left.into_iter().filter_map(at).collect::<Vec<_>>())?;
+                trainer
             }
         };
-        if let Some((_, metrics)) = &files {
+        if let (Some(Files { settings, .. }), Some((_, metrics))) = (self.files, &files) {
+            settings.write()?;
             shared::record::write(metrics, &epochs, true)?;
         }
         let ended = |epochs: &[Epoch]| {

@@ -9,7 +9,7 @@ use receptive::data::Sequences as _;
 
 use crate::args::TrainArgs;
 use crate::data::Corpus;
-use crate::fit::{Fit, describe, model};
+use crate::fit::{Files, Fit, describe, model};
 use crate::record;
 use crate::saved;
 use crate::shared::interrupt::stop_on_interrupt;
@@ -19,7 +19,7 @@ use crate::shared::{self, plot};
 pub fn train(args: &TrainArgs) -> Result<()> {
     let corpus = Corpus::read(&args.data, &args.fit)?;
     let test = args.test.as_ref().map(|path| corpus.read_test(path, &args.data, args.fit.batch)).transpose()?;
-    shared::record::settings(&args.out, args, args.fit.resume)?;
+    let settings = shared::record::settings(&args.out, args, args.fit.resume)?;
     let device = Device::select(&args.fit.device)?;
     let parameters = model(&args.fit, &corpus)?.parameter_count()?;
     say(&format!("{}: {} parameters, on {device}", describe(args.fit.channels), grouped(parameters)));
@@ -33,7 +33,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
         seed: args.fit.seed,
         sentences: &corpus.sentences,
         test: test.as_ref(),
-        folder: Some(&args.out),
+        files: Some(Files { folder: &args.out, settings: &settings }),
         name: String::new(),
         stop: &stop,
     };
