@@ -85,6 +85,8 @@ pub fn paint(path: &Path, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Resu
     }
     let mut small = halved(&large, width as usize);
     let partial = path.with_extension("partial.png");
+    // The backend would tell of a folder that is not there as programmers do.
+    std::fs::File::create(&partial).with_context(name)?;
     {
         let area = BitMapBackend::new(&partial, size).into_drawing_area();
         let picture = BitMapElement::with_mut((0, 0), size, &mut small).context("the picture has the wrong size");
