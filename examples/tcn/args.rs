@@ -210,6 +210,7 @@ impl TrainArgs {
             number("dropout", self.dropout.map(f64::from)),
             number("clip", self.clip.map(f64::from)),
             number("average", self.average),
+            (self.precision == receptive::graph::Precision::F16).then(|| format!("--precision {}", self.precision)),
         ];
         told.into_iter().flatten().collect()
     }

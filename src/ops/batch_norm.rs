@@ -41,8 +41,8 @@ pub struct BatchNormInputs {
 
 /// Appends the batch normalisation of `x` `[batch, time, channels]` as `torch.nn.BatchNorm1d` has it, where `eps` is 1e-5 and
 /// `momentum` 0.1. With `training` the moments are those of the batch, and the running ones are moved by a share of `momentum` towards
-/// them, the variance being the unbiased one, where both are finite; else the running ones are used. What lies beyond the end of a sequence counts for nothing
-/// and becomes 0.
+/// them, the variance being the unbiased one, where both are finite; else the running ones are used. What lies beyond the end of a
+/// sequence counts for nothing and becomes 0.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes don't fit; [`Error::Graph`] if `running` is no parameter.

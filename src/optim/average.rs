@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::updates_of;
 use crate::error::Result;
 use crate::graph::{
-    CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
+    Cost, CpuRun, Dispatch, FullPrecision, GpuPlan, Kind, Op, PARAM_ALIGN, Real, Shape, cpu_reference, expect_kinds,
 };
 
 /// `a ← a + max(1 − decay, 1 / t)(w − a)`, which at first is `w` to the bit. Inputs: the coefficients that [`Prepare`](super::Prepare) makes, the counters, which tell
@@ -54,6 +54,11 @@ impl Op for Average {
         let dispatch = Dispatch::new("average", "main").read(coefficients.binding).read(counters.binding);
         let dispatch = dispatch.read(params.binding).write(plan.outputs[0].binding);
         Ok(vec![dispatch.params(&numbers).workgroups(elements4.div_ceil(256))])
+    }
+
+    fn cost(&self, inputs: &[Shape], outputs: &[Shape]) -> Cost {
+        // What is updated in place is read and written.
+        Cost::moving(inputs.iter().chain(outputs).chain(outputs))
     }
 }
 

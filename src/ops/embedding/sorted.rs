@@ -49,8 +49,7 @@ impl EmbeddingGrad {
         let (table_offset4, table_stride4) = dtable.place4();
         let params = Params { table_offset4, table_stride4, ..self.params(plan) };
         let (mut dispatches, sum) = self.sorted_dispatches(plan, &params);
-        dispatches[0] = dispatches[0].clone().variant(choice);
-        let sum = sum("sum_main").write(dtable.binding).params(&params);
+        let sum = sum("sum_main").write(dtable.binding).params(&params).variant(choice);
         dispatches.push(sum.workgroups(self.table.rows().div_ceil(TABLE_ROWS)));
         dispatches
     }
