@@ -25,7 +25,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     // What is refused leaves an earlier run as it was.
     Device::select(&args.run.device)?;
     args.models.iter().try_for_each(|model| network(*model, &options, &data).map(drop))?;
-    settings.write()?;
+    settings.write(&["compare.json", "compare.png"])?;
     let stop = stop_on_interrupt()?;
     let mut results = Vec::new();
     for model in models {

@@ -27,7 +27,7 @@ pub fn train(args: &TrainArgs) -> Result<()> {
     // What is refused leaves an earlier run as it was.
     Device::select(&args.run.device)?;
     network(args.model, &fitted, &data)?;
-    settings.write()?;
+    settings.write(&["result.json"])?;
     let stop = stop_on_interrupt()?;
     let Some(result) = run(args.model, &args.data, &fitted, &data, out, &stop)? else { return Ok(()) };
     let comparison = of(&args.data, &fitted, &data, vec![result]);

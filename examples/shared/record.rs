@@ -40,6 +40,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 pub struct Settings {
     path: PathBuf,
     text: String,
+    resume: bool,
 }
 
 /// The settings of a run in a folder. What is gone on with must have the same.
@@ -58,20 +59,24 @@ pub fn settings(folder: &Path, settings: &impl Serialize, resume: bool) -> Resul
             differ.join(", ")
         );
     }
-    Ok(Settings { path, text })
+    Ok(Settings { path, text, resume })
 }
 
 impl Settings {
-    /// Writes them, and makes the folder.
-    pub fn write(&self) -> Result<()> {
+    /// Writes them, and makes the folder. `results` in it, which an earlier run left, are removed where that is not gone on with: else the
+    /// new run would seem to be their maker.
+    pub fn write(&self, results: &[&str]) -> Result<()> {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot make it", folder.display()))?;
+        }
+        if !self.resume {
+            remove(&results.iter().map(|name| self.path.with_file_name(name)).collect::<Vec<_>>())?;
         }
         fs::write(&self.path, &self.text).with_context(|| self.path.display().to_string())
     }
 }
 
-/// Removes what an earlier run left, of which a new one would seem to be the maker.
+/// Removes files that are there.
 pub fn remove(files: &[PathBuf]) -> Result<()> {
     for file in files.iter().filter(|file| file.exists()) {
         fs::remove_file(file).with_context(|| file.display().to_string())?;
@@ -125,14 +130,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let of =
             |epochs: u32, rate: f32| serde_json::json!({ "epochs": epochs, "of": { "rate": rate, "device": epochs } });
-        let write = |told: &Value, resume: bool| settings(folder.path(), told, resume).and_then(|told| told.write());
+        let write =
+            |told: &Value, resume: bool| settings(folder.path(), told, resume).and_then(|told| told.write(&["result"]));
         write(&of(1, 0.1), true).unwrap();
         write(&of(2, 0.1), true).unwrap();
         let error = write(&of(2, 0.5), true).unwrap_err().to_string();
         assert!(error.contains("rate was 0.1") && error.contains("and is 0.5"), "{error}");
         let _ = settings(folder.path(), &of(2, 0.5), false).unwrap();
         write(&of(2, 0.1), true).expect("what was not written left the file as it was");
+        fs::write(folder.path().join("result"), "").unwrap();
+        write(&of(2, 0.1), true).unwrap();
+        assert!(folder.path().join("result").exists());
         write(&of(2, 0.5), false).unwrap();
+        assert!(!folder.path().join("result").exists());
 
         // An option that came later, not given, given, and no longer given.
         let with = |decay: Option<f64>| serde_json::json!({ "epochs": 2, "average": decay });

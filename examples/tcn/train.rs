@@ -111,15 +111,12 @@ impl Run<'_> {
                 under_way = UnderWay::read(folder, trainer.step())?;
                 trainer
             }
-            false => {
-                let trainer = Trainer::new(task, device, options)?;
-                // Else what an earlier training left could be gone on with once this one was stopped.
-                let left = [checkpoint.clone(), folder.join(UnderWay::FILE), out.join("result.json")];
-                shared::record::remove(&left)?;
-                trainer
-            }
+            false => Trainer::new(task, device, options)?,
         };
-        told.write()?;
+        told.write(&["checkpoint.safetensors", UnderWay::FILE])?;
+        if !args.resume {
+            shared::record::remove(&[out.join("result.json")])?;
+        }
         shared::record::write(&metrics, &epochs, true)?;
         let begun = Instant::now();
         let mut tests = match experiment.valid {

@@ -35,7 +35,7 @@ pub fn cv(args: &CvArgs) -> Result<()> {
     let settings = shared::record::settings(&args.out, &told, args.fit.resume)?;
     let device = Device::select(&args.fit.device)?;
     let parameters = model(&args.fit, &corpus)?.parameter_count()?;
-    settings.write()?;
+    settings.write(&["result.json"])?;
     say(&format!("{}: {} parameters, on {device}", describe(args.fit.channels), grouped(parameters)));
     let (stop, begun) = (stop_on_interrupt()?, Instant::now());
     let path = args.out.join("folds.jsonl");

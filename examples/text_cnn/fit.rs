@@ -100,15 +100,10 @@ impl Fit<'_> {
                 );
                 trainer
             }
-            _ => {
-                let trainer = Trainer::new(task, self.device, options)?;
-                let left = ["checkpoint.safetensors", "result.json", "loss.png"];
-                shared::record::remove(&left.into_iter().filter_map(at).collect::<Vec<_>>())?;
-                trainer
-            }
+            _ => Trainer::new(task, self.device, options)?,
         };
         if let (Some(Files { settings, .. }), Some((_, metrics))) = (self.files, &files) {
-            settings.write()?;
+            settings.write(&["checkpoint.safetensors", "result.json", "loss.png"])?;
             shared::record::write(metrics, &epochs, true)?;
         }
         let ended = |epochs: &[Epoch]| {
